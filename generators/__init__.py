@@ -1,1 +1,1 @@
-"""TODO."""
+"""Samples in, samples out, with provenance."""

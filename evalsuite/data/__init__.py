@@ -1,1 +1,1 @@
-"""TODO."""
+"""Data sets: find, read, check, fingerprint."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Models: media in, features out; the registry and the feature cache."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From findings to a verdict."""

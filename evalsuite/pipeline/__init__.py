@@ -1,1 +1,1 @@
-"""TODO."""
+"""The run: plan, encode, calibrate, judge."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From a result to pages and files that people and machines read."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Image generators that need no download."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Distances between two sets of features."""

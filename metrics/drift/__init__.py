@@ -1,1 +1,1 @@
-"""TODO."""
+"""Drift of single columns, and corrections for looking at many."""

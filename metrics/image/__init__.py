@@ -1,1 +1,1 @@
-"""TODO."""
+"""Readable properties of images."""

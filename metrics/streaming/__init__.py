@@ -1,0 +1,1 @@
+"""Each metric as a `torchmetrics.Metric`: update, merge, compute."""
