@@ -111,6 +111,13 @@ def test_colourfulness_is_the_papers(photo: np.ndarray) -> None:
     assert image_attributes(photo)["colourfulness"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_hue_spread_is_the_circular_variance_of_the_hue_angle(photo: np.ndarray) -> None:
+    r, g, b = photo.astype(float).transpose(2, 0, 1)
+    vector = (r - (g + b) / 2) + 1j * np.sqrt(0.75) * (g - b)
+    expected = 1 - abs(vector.sum()) / abs(vector).sum()
+    assert image_attributes(photo)["hue_spread"] == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.peers
 def test_agrees_with_pillow_scipy_and_skimage(photo: np.ndarray) -> None:
     from skimage.color import rgb2hsv
@@ -208,6 +215,9 @@ def test_memory_layout_does_not_matter(photo: np.ndarray) -> None:
 
 def test_large_images_keep_their_tone_and_their_detail(photo: np.ndarray) -> None:
     large = np.tile(photo, (4, 4, 1))
+    seen = image_attributes(large[::4, ::4])
+    for name in ("brightness", "entropy", "clipping", "hue_spread"):
+        assert image_attributes(large)[name] == seen[name], name
     base, got = image_attributes(photo), image_attributes(large)
     for name in ("brightness", "contrast", "saturation", "colourfulness"):
         assert got[name] == pytest.approx(base[name], rel=0.02), name
