@@ -1,0 +1,122 @@
+"""Corrections of p-values for looking at many things at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Adjustment: TypeAlias = Literal["holm", "bh", "by", "bonferroni", "hochberg"]
+"""Which error rate is kept: Holm, Hochberg and Bonferroni the family-wise one (gating), BH and BY
+the false discovery rate (exploring). Hochberg needs non-negatively dependent tests; BH as well;
+Holm, Bonferroni and BY hold under any dependence."""
+
+
+def adjust_pvalues(p: ArrayLike, method: Adjustment = "holm") -> NDArray[np.float64]:
+    """Adjust p-values for their number: reject where the adjusted one is at or under alpha.
+
+    Parameters
+    ----------
+    p : array-like, shape (k,)
+        p-values in [0, 1]. NaN stands for a hypothesis that was *not tested*: it stays NaN and does
+        not count, as if it were not in the list. A test that was tried and failed is not such a
+        case: give it 1.0, or leave the report out, but do not let it shrink the family.
+    method : {"holm", "bh", "by", "bonferroni", "hochberg"}
+        See :data:`Adjustment`.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Adjusted p-values in [0, 1], in the order given, never under the raw ones, and monotone: a
+        smaller raw p-value never gets a larger adjusted one.
+
+    Raises
+    ------
+    ValueError
+        If there are no p-values, one lies outside [0, 1], or the method is unknown.
+
+    References
+    ----------
+    Holm, Scand. J. Statist. 6 (1979) 65. Hochberg, Biometrika 75 (1988) 800. Benjamini and
+    Hochberg, JRSS B 57 (1995) 289. Benjamini and Yekutieli, Ann. Statist. 29 (2001) 1165.
+    """
+    raw = np.asarray(p, dtype=np.float64)
+    if raw.ndim != 1:
+        raise ValueError(f"p must be one list of p-values, got shape {raw.shape}")
+    if raw.size == 0:
+        raise ValueError("no p-values to adjust: the list is empty")
+    if method not in get_args(Adjustment):
+        raise ValueError(f"method must be one of {', '.join(get_args(Adjustment))}, got {method!r}")
+    tested = np.flatnonzero(~np.isnan(raw))
+    values = raw[tested]
+    outside = (values < 0) | (values > 1)
+    if outside.any():
+        raise ValueError(f"p-values must lie in [0, 1], got {values[outside][:5].tolist()}")
+
+    adjusted = np.full(raw.shape, np.nan)
+    if not tested.size:
+        return adjusted
+    order = np.argsort(values, kind="stable")
+    ascending, k = values[order], values.size
+    rank = np.arange(1, k + 1)
+    if method == "bonferroni":
+        scaled = ascending * k
+    elif method == "holm":
+        scaled = np.maximum.accumulate(ascending * (k - rank + 1))
+    else:
+        factor = {
+            "hochberg": k - rank + 1.0,
+            "bh": k / rank,
+            "by": k / rank * np.sum(1.0 / rank),
+        }[method]
+        scaled = np.minimum.accumulate((ascending * factor)[::-1])[::-1]
+    adjusted[tested[order]] = np.minimum(scaled, 1.0)
+    return adjusted
+
+
+def max_t_pvalues(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
+    """Family-wise adjusted p-values from the joint permutation null (Westfall-Young, step-down).
+
+    Sharper than Holm when the tests depend on each other, since the null of the largest statistic
+    carries the dependence. The statistics must be on one scale (standardised, or all p-value-like);
+    large means extreme.
+
+    Parameters
+    ----------
+    observed : array-like, shape (k,)
+        The statistics on the data.
+    null : array-like, shape (B, k)
+        The same statistics under B permutations, one permutation a row shared by all columns.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Adjusted p-values, (1 + count) / (B + 1), monotone in the observed statistics.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, nothing is given, or a value is not finite.
+
+    References
+    ----------
+    Westfall and Young, Resampling-Based Multiple Testing (Wiley, 1993), algorithm 2.8.
+    """
+    t = np.asarray(observed, dtype=np.float64)
+    t_null = np.asarray(null, dtype=np.float64)
+    if t.ndim != 1 or t_null.ndim != 2 or t_null.shape[1] != t.size or not t_null.size:
+        raise ValueError(
+            f"observed must have shape (k,) and null (B, k), got {t.shape} and {t_null.shape}"
+        )
+    if not (np.isfinite(t).all() and np.isfinite(t_null).all()):
+        raise ValueError("observed and null must be finite: leave out statistics that are not")
+    ascending = np.argsort(t, kind="stable")
+    # The j-th largest statistic competes only with itself and the smaller ones: step-down.
+    largest = np.maximum.accumulate(t_null[:, ascending], axis=1)
+    p = (1 + np.sum(largest >= t[ascending], axis=0)) / (len(t_null) + 1)
+    adjusted = np.empty_like(t)
+    adjusted[ascending] = np.maximum.accumulate(p[::-1])[::-1]
+    return adjusted
