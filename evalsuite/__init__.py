@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipeline.gate import gate as gate
+    from .pipeline.run import gate as gate
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "gate"]
 
-_LAZY = {"gate": "evalsuite.pipeline.gate"}
+_LAZY = {"gate": "evalsuite.pipeline.run"}
 
 
 def __getattr__(name: str) -> Any:

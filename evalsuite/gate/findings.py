@@ -129,6 +129,10 @@ class DatasetSummary(Value):
     """Kind to count: all of them."""
     problem_examples: tuple[Problem, ...] = ()
     """At most 100 are listed by name."""
+    n_duplicates: int = 0
+    """Samples whose bytes repeat an earlier one of the same set."""
+    n_exact_copies: int = 0
+    """Of a synthetic set: samples whose bytes are those of a real one."""
     labels: dict[str, int] = Field(default_factory=dict)
     groups: int | None = None
     """Number of groups, where the data names any."""

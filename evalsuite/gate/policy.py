@@ -1,0 +1,247 @@
+"""The policy: what the gate asks of the data, as YAML that people edit and machines check."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import PolicyError
+
+MAX_BYTES = 1_000_000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Rule(_Strict):
+    """One requirement: the gap of a metric, with all its uncertainty, stays within a tolerance."""
+
+    metric: Annotated[str, Field(description="Name of a metric; `evalsuite metrics` lists them.")]
+    tolerance: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="The largest gap that is still fit for use, in the metric's gap unit. "
+            "The rule fails when the whole confidence interval lies above it and passes when the "
+            "whole interval lies below it.",
+        ),
+    ]
+    warn_from: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="A detected gap whose interval reaches this share of the tolerance warns.",
+        ),
+    ] = 0.5
+    modality: Annotated[str, Field(description="Which modality; '*' for any.")] = "*"
+    encoder: Annotated[str, Field(description="Which encoder; '*' for any.")] = "*"
+    slice: Annotated[str, Field(description="Which slice; 'all' is the whole set.")] = "all"
+    on_missing: Annotated[
+        Literal["error", "ignore"],
+        Field(description="What a metric that was not measured is worth."),
+    ] = "error"
+    severity: Annotated[
+        Literal["fail", "warn"],
+        Field(description="'warn' turns a failure of this rule into a warning."),
+    ] = "fail"
+
+
+class Integrity(_Strict):
+    """What the files themselves must be like; shares of the samples found."""
+
+    max_unreadable: Annotated[
+        float, Field(ge=0, le=1, description="Samples that could not be used, of either set.")
+    ] = 0.01
+    max_duplicates: Annotated[
+        float, Field(ge=0, le=1, description="Exact repeats within the synthetic set: warns.")
+    ] = 0.05
+    max_exact_copies: Annotated[
+        float,
+        Field(ge=0, le=1, description="Synthetic samples that are byte for byte a real one: warns."),
+    ] = 0.0
+
+
+class Calibration(_Strict):
+    """How much work goes into saying what chance alone would give."""
+
+    splits: Annotated[
+        int, Field(ge=20, le=2000, description="Random real-against-real splits for the floor.")
+    ] = 100
+    permutations: Annotated[
+        int, Field(ge=99, le=100_000, description="Permutations for each p-value.")
+    ] = 499
+    confidence: Annotated[float, Field(gt=0.5, lt=1, description="Level of the intervals.")] = 0.95
+    power: Annotated[
+        float, Field(gt=0.5, lt=1, description="Power that 'n required' plans for.")
+    ] = 0.8
+    max_samples: Annotated[
+        int,
+        Field(
+            ge=100,
+            description="At most this many samples a side enter the pairwise statistics of the "
+            "calibration; the metric's value itself always uses all of them.",
+        ),
+    ] = 5000
+
+
+class Policy(_Strict):
+    """A whole policy.
+
+    ``model_json_schema()`` is published as ``policy.schema.json``.
+    """
+
+    version: Literal[1] = 1
+    name: str = "unnamed"
+    alpha: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=0.5,
+            description="Chance that a set as good as the real one is met with a detected gap, over "
+            "all rules together (Holm).",
+        ),
+    ] = 0.05
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    encoders: Annotated[
+        dict[str, tuple[str, ...]],
+        Field(description="Modality to the encoders that measure it."),
+    ] = Field(default_factory=lambda: {"image": ("efficientnet_lite0",)})
+    min_samples: Annotated[
+        int, Field(ge=8, description="Fewer usable samples on a side are inconclusive.")
+    ] = 30
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    integrity: Integrity = Integrity()
+    calibration: Calibration = Calibration()
+
+    @model_validator(mode="after")
+    def _enough_permutations(self) -> Policy:
+        smallest = len(self.rules) / (self.calibration.permutations + 1)
+        if smallest > self.alpha:
+            raise ValueError(
+                f"{self.calibration.permutations} permutations can never give a p-value under "
+                f"alpha={self.alpha} once adjusted for {len(self.rules)} rules: use at least "
+                f"{int(len(self.rules) / self.alpha)}"
+            )
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """All settings, defaults included, as plain data."""
+        return self.model_dump(mode="json")
+
+    def sha256(self) -> str:
+        """Hash over :meth:`canonical`: two policies that mean the same have the same one."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without anchors (which can blow up) and without keys given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise PolicyError(f"line {event.start_mark.line + 1}: YAML aliases (*name) are refused")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(getattr(key, "value", key))
+            if name in seen:
+                raise PolicyError(f"line {key.start_mark.line + 1}: the key {name!r} stands twice")
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    """Give the keys that are allowed where an unknown one was found."""
+    model: type[BaseModel] = Policy
+    inner: dict[str, type[BaseModel]] = {
+        "rules": Rule,
+        "integrity": Integrity,
+        "calibration": Calibration,
+    }
+    for part in location[:-1]:
+        if isinstance(part, str) and part in inner:
+            model = inner[part]
+    return list(model.model_fields)
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"]) or "policy"
+        if item["type"] == "extra_forbidden":
+            name = str(item["loc"][-1])
+            known = _known_keys(item["loc"])
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+            lines.append(f"  {path}: unknown key; {hint}")
+        else:
+            lines.append(f"  {path}: {item['msg']} (got {str(item['input'])[:80]!r})")
+    return f"{where} is not a valid policy:\n" + "\n".join(lines)
+
+
+def parse_policy(text: str, where: str = "the policy") -> Policy:
+    """Read a policy from YAML text.
+
+    Raises
+    ------
+    PolicyError
+        Naming each wrong key or value, with the key that was probably meant.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except PolicyError as error:
+        raise PolicyError(f"{where}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PolicyError(f"{where} is not YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(data, dict):
+        raise PolicyError(f"{where} must be a mapping of keys, got {type(data).__name__}")
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as error:
+        raise PolicyError(_explain(error, where)) from None
+
+
+def load_policy(path: str | Path | None = None) -> Policy:
+    """Read a policy file; None gives the default policy, which needs no editing.
+
+    Raises
+    ------
+    PolicyError
+        If the file is missing, too large, not UTF-8, or not a valid policy.
+    """
+    if path is None:
+        text = resources.files(__package__).joinpath("default.yaml").read_text("utf-8")
+        return parse_policy(text, "the default policy")
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"cannot read the policy {file}: {error.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise PolicyError(f"{file} is larger than {MAX_BYTES:,} bytes: is it a policy?")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{file} is not UTF-8 text: {error.reason}") from None
+    return parse_policy(text, str(file))
+
+
+def policy_schema() -> dict[str, Any]:
+    """JSON Schema of a policy, for editors that complete and check YAML."""
+    schema = Policy.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "evalsuite policy"
+    return schema
