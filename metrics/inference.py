@@ -1,0 +1,362 @@
+"""Permutations, splits and the p-values and standard errors that are read from them.
+
+All masks are over the rows of one pooled matrix ``[real; synthetic]``, boolean, one column for each
+repetition, so that a metric can take all repetitions as one matrix product.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ._check import groups_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Masks: TypeAlias = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+"""``(first, second)``, each ``(N, R)``: disjoint in every column."""
+
+Tail: TypeAlias = Literal["upper", "lower", "both"]
+Groups: TypeAlias = "Sequence[object] | np.ndarray | None"
+
+_SLACK = 0.25
+"""A grouped subset may miss its size by this share before the draw is made anew."""
+_TRIES = 20
+"""Draws before a grouped split counts as impossible."""
+
+
+def permutation_masks(
+    n_real: int,
+    n_synthetic: int,
+    B: int,
+    *,
+    groups: Groups = None,
+    seed: int = 0,
+) -> Masks:
+    """Draw random relabellings of the pooled rows, for a permutation test.
+
+    Rows of one group move together. Groups that lie on one side only are dealt out again, as many
+    to the real side as there were. A group with rows on both sides (a source and what was made
+    from it) has its two parts swapped or not with probability 1/2. Both are the symmetries of the
+    null hypothesis "the label real/synthetic says nothing", so a p-value from :func:`p_value` is
+    exact. With groups of unequal size the sides' sizes vary from column to column.
+
+    Parameters
+    ----------
+    n_real, n_synthetic : int
+        Rows on each side; the pooled order is real first.
+    B : int
+        Number of relabellings.
+    groups : sequence, length n_real + n_synthetic, optional
+        Group label of every pooled row.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    first, second : bool arrays, shape (n_real + n_synthetic, B)
+        Rows in the role of real and of synthetic; ``second`` is ``~first``.
+
+    Raises
+    ------
+    ValueError
+        If a side is empty, B is under 1, or ``groups`` has the wrong length.
+
+    References
+    ----------
+    Phipson & Smyth 2010, Permutation p-values should never be zero. Hemerik & Goeman 2018, Exact
+    testing with random permutations.
+    """
+    if n_real < 1 or n_synthetic < 1:
+        raise ValueError(f"each side needs at least 1 row, got {n_real} and {n_synthetic}")
+    if B < 1:
+        raise ValueError(f"B must be at least 1, got {B}")
+    n = n_real + n_synthetic
+    rng = np.random.default_rng(seed)
+    codes = groups_of(groups, n, "groups")
+    if codes is None:
+        codes = np.arange(n)
+    side = np.arange(n) >= n_real
+    clusters = int(codes.max()) + 1
+    on_real = np.bincount(codes[~side], minlength=clusters) > 0
+    on_synthetic = np.bincount(codes[side], minlength=clusters) > 0
+    both = on_real & on_synthetic
+    single = np.flatnonzero(~both)
+    keep = int(on_real[single].sum())
+
+    # first_part[c, b, s]: whether the rows of cluster c on side s are `first` in column b.
+    first_part = np.zeros((clusters, B, 2), dtype=bool)
+    if single.size:
+        deal = np.zeros((B, single.size), dtype=bool)
+        deal[:, :keep] = True
+        deal = rng.permuted(deal, axis=1).T
+        first_part[single] = deal[:, :, None]
+    if both.any():
+        swap = rng.random((int(both.sum()), B)) < 0.5
+        first_part[both, :, 0] = ~swap
+        first_part[both, :, 1] = swap
+    first = first_part[codes, :, side.astype(int)]
+    return first, ~first
+
+
+def split_masks(
+    n_real: int,
+    n_synthetic: int,
+    size: int,
+    R: int,
+    *,
+    groups_real: Groups = None,
+    groups_synthetic: Groups = None,
+    seed: int = 0,
+) -> dict[str, Masks]:
+    """Draw random splits for a metric's floor, and matched draws for its value.
+
+    In column r, ``floor`` holds two disjoint sets of real rows of about ``size`` each, and
+    ``matched`` the same first set against as many synthetic rows: the two differ in the second
+    set alone, so that they may be compared pair by pair.
+
+    Parameters
+    ----------
+    n_real, n_synthetic : int
+        Rows on each side; the pooled order is real first.
+    size : int
+        Rows wanted in each set; at most ``n_real // 2`` and ``n_synthetic``.
+    R : int
+        Number of splits.
+    groups_real, groups_synthetic : sequence, optional
+        Group of each row. A group stays whole: it is never on both sides of a split. Sizes are
+        then as near to ``size`` as the groups of that draw allow.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    dict
+        ``floor`` and ``matched``, each ``(first, second)``: bool, shape (n_real + n_synthetic, R).
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows, or if the groups are so large that a set of the size wanted
+        (within a quarter) cannot be drawn; the message names the largest group.
+    """
+    if R < 1:
+        raise ValueError(f"R must be at least 1, got {R}")
+    if size < 1 or size > n_real // 2 or size > n_synthetic:
+        raise ValueError(
+            f"size must lie in 1..{min(n_real // 2, n_synthetic)} for {n_real} real and "
+            f"{n_synthetic} synthetic rows, got {size}"
+        )
+    rng = np.random.default_rng(seed)
+    real_codes = groups_of(groups_real, n_real, "groups_real")
+    synthetic_codes = groups_of(groups_synthetic, n_synthetic, "groups_synthetic")
+    n = n_real + n_synthetic
+    masks = {name: np.zeros((n, R), dtype=bool) for name in ("half", "other", "synthetic")}
+    for r in range(R):
+        half, other = _draw(n_real, real_codes, size, 2, rng, groups_real, "real")
+        (drawn,) = _draw(n_synthetic, synthetic_codes, size, 1, rng, groups_synthetic, "synthetic")
+        masks["half"][half, r] = True
+        masks["other"][other, r] = True
+        masks["synthetic"][n_real + drawn, r] = True
+    return {
+        "floor": (masks["half"], masks["other"]),
+        "matched": (masks["half"].copy(), masks["synthetic"]),
+    }
+
+
+def _draw(
+    codes: np.ndarray,
+    size: int,
+    sets: int,
+    rng: np.random.Generator,
+    *,
+    name: str,
+    labels: Groups,
+) -> list[np.ndarray]:
+    """Row indices of ``sets`` disjoint random sets of about ``size`` rows, groups kept whole."""
+    counts = np.bincount(codes)
+    best = np.inf
+    for _ in range(_TRIES):
+        owner = np.full(counts.size, -1)
+        filled = np.zeros(sets, dtype=int)
+        # Each group, in random order, goes to the first set that it brings nearer to its size.
+        for c in rng.permutation(counts.size):
+            for s in range(sets):
+                if abs(filled[s] + counts[c] - size) < abs(filled[s] - size):
+                    owner[c] = s
+                    filled[s] += counts[c]
+                    break
+        worst = float(np.abs(filled - size).max())
+        if worst <= _SLACK * size:
+            return [np.flatnonzero(owner[codes] == s) for s in range(sets)]
+        best = min(best, worst)
+    largest = int(np.argmax(counts))
+    label = np.asarray(labels)[np.flatnonzero(codes == largest)[0]]
+    raise ValueError(
+        f"the {name} groups cannot be split into {sets} set(s) of {size} rows: the best of {_TRIES}"
+        f" draws is off by {best:.0f}. There are {counts.size} groups, and the largest, "
+        f"{str(label)!r}, has {int(counts[largest])} of {codes.size} rows: use a finer grouping or "
+        "another size"
+    )
+
+
+def p_value(
+    observed: float,
+    null: npt.ArrayLike,
+    tail: Tail = "upper",
+    *,
+    tie: float = 0.0,
+) -> float:
+    """Give the permutation p-value ``(1 + k) / (B + 1)``.
+
+    Parameters
+    ----------
+    observed : float
+        The statistic on the data.
+    null : array, shape (B,)
+        The statistic under B random relabellings.
+    tail : {"upper", "lower", "both"}
+        Which values count as at least as extreme. ``"both"`` doubles the smaller of the two.
+    tie : float
+        Differences up to this count as equal, so that rounding cannot break a tie in favour of a
+        small p-value.
+
+    Returns
+    -------
+    float
+        In (0, 1]; never 0. At most alpha with probability at most alpha under the null, for
+        every alpha.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite or ``null`` is empty.
+
+    References
+    ----------
+    Phipson & Smyth 2010.
+    """
+    values = np.asarray(null, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"null must have shape (B,) with B >= 1, got {values.shape}")
+    if not np.isfinite(observed) or not np.isfinite(values).all():
+        raise ValueError("the statistic is NaN or infinite under the data or a relabelling")
+    upper = (1 + int((values >= observed - tie).sum())) / (values.size + 1)
+    lower = (1 + int((values <= observed + tie).sum())) / (values.size + 1)
+    match tail:
+        case "upper":
+            return upper
+        case "lower":
+            return lower
+        case "both":
+            return min(1.0, 2 * min(upper, lower))
+    raise ValueError(f"tail must be 'upper', 'lower' or 'both', got {tail!r}")
+
+
+def max_t(
+    observed: npt.ArrayLike,
+    null: npt.ArrayLike,
+    tail: Tail | Sequence[Tail] = "upper",
+) -> npt.NDArray[np.float64]:
+    """Adjust the p-values of K statistics that share one set of permutations.
+
+    Step-down max-T: each statistic is standardised by the mean and standard deviation over the
+    observed value and all its relabelled ones (a symmetric function of them, so that exactness is
+    kept), and compared with the largest of the statistics that are not yet rejected, in the same
+    relabelling. It uses the dependence between the statistics, so K copies of one cost nothing.
+
+    Parameters
+    ----------
+    observed : array, shape (K,)
+        The statistics on the data.
+    null : array, shape (K, B)
+        The same under B relabellings; column b of every row comes from the same relabelling.
+    tail : {"upper", "lower", "both"}, or one for each statistic
+        Which direction is extreme.
+
+    Returns
+    -------
+    array, shape (K,)
+        Family-wise adjusted p-values. Their minimum is the p-value of the global null.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match or a value is not finite.
+
+    References
+    ----------
+    Westfall & Young 1993, Resampling-based multiple testing, algorithm 4.1.
+    """
+    t = np.asarray(observed, dtype=np.float64)
+    values = np.asarray(null, dtype=np.float64)
+    if t.ndim != 1 or values.ndim != 2 or values.shape[0] != t.size or 0 in values.shape:
+        raise ValueError(f"observed must be (K,) and null (K, B), got {t.shape} and {values.shape}")
+    if not np.isfinite(t).all() or not np.isfinite(values).all():
+        raise ValueError("a statistic is NaN or infinite under the data or a relabelling")
+    tails = [tail] * t.size if isinstance(tail, str) else list(tail)
+    if len(tails) != t.size or not set(tails) <= {"upper", "lower", "both"}:
+        raise ValueError(f"tail must be one of upper, lower, both (for each of {t.size}): {tail}")
+    table = np.column_stack([t, values])
+    spread = table.std(axis=1, keepdims=True)
+    # A statistic that never changes is never extreme: all its z are 0.
+    z = (table - table.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
+    for k, kind in enumerate(tails):
+        if kind == "lower":
+            z[k] = -z[k]
+        elif kind == "both":
+            z[k] = np.abs(z[k])
+    order = np.argsort(-z[:, 0], kind="stable")
+    # Row j: the largest over the statistics from rank j on.
+    largest = np.maximum.accumulate(z[order][::-1], axis=0)[::-1]
+    # 1e-9 of a standard deviation: equal up to rounding is a tie.
+    raw = (largest >= z[order, :1] - 1e-9).mean(axis=1)
+    adjusted = np.empty(t.size)
+    adjusted[order] = np.maximum.accumulate(raw)
+    return adjusted
+
+
+def delete_half_se(values: npt.ArrayLike, size: int, n: int) -> float:
+    """Give the standard error of a statistic on n units from its values on random subsets.
+
+    The delete-d jackknife: for a mean, the variance over subsets of ``size`` units drawn without
+    replacement is ``s2 (1/size - 1/n)``, that of the full mean ``s2/n``, so the factor between them is
+    ``size / (n - size)``: 1 for halves. It carries over to every statistic that is smooth to first
+    order, and unlike the delete-1 jackknife is also consistent for some that are not (quantiles).
+    Where the first-order term vanishes (a U-statistic or a Fréchet distance at zero gap) the
+    spread of half-samples is about sqrt(3) times too large: the error bar is then conservative.
+
+    Parameters
+    ----------
+    values : array, shape (R,)
+        The statistic on R random subsets; 50 give the error bar itself to about 10 %.
+    size : int
+        Units (groups, where there are any) in a subset.
+    n : int
+        Units in all. With two samples use the smaller n: the factor only falls with n.
+
+    Returns
+    -------
+    float
+        The standard error, in the statistic's unit.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 values, one is not finite, or not ``0 < size < n``.
+
+    References
+    ----------
+    Shao & Wu 1989, A general theory for jackknife variance estimation, Ann. Statist. 17(3).
+    """
+    v = np.asarray(values, dtype=np.float64)
+    if v.ndim != 1 or v.size < 2:
+        raise ValueError(f"values must have shape (R,) with R >= 2, got {v.shape}")
+    if not np.isfinite(v).all():
+        raise ValueError("values holds NaN or infinity")
+    if not 0 < size < n:
+        raise ValueError(f"size must lie in 1..{n - 1}, got {size}: a whole sample has no spread")
+    return float(v.std(ddof=1) * np.sqrt(size / (n - size)))
