@@ -156,8 +156,17 @@ def split_masks(
     n = n_real + n_synthetic
     masks = {name: np.zeros((n, R), dtype=bool) for name in ("half", "other", "synthetic")}
     for r in range(R):
-        half, other = _draw(n_real, real_codes, size, 2, rng, groups_real, "real")
-        (drawn,) = _draw(n_synthetic, synthetic_codes, size, 1, rng, groups_synthetic, "synthetic")
+        if real_codes is None:
+            order = rng.permutation(n_real)
+            half, other = order[:size], order[size : 2 * size]
+        else:
+            half, other = _draw(real_codes, size, 2, rng, name="real", labels=groups_real)
+        if synthetic_codes is None:
+            drawn = rng.permutation(n_synthetic)[:size]
+        else:
+            (drawn,) = _draw(
+                synthetic_codes, size, 1, rng, name="synthetic", labels=groups_synthetic
+            )
         masks["half"][half, r] = True
         masks["other"][other, r] = True
         masks["synthetic"][n_real + drawn, r] = True
@@ -323,9 +332,9 @@ def delete_half_se(values: npt.ArrayLike, size: int, n: int) -> float:
     """Give the standard error of a statistic on n units from its values on random subsets.
 
     The delete-d jackknife: for a mean, the variance over subsets of ``size`` units drawn without
-    replacement is ``s2 (1/size - 1/n)``, that of the full mean ``s2/n``, so the factor between them is
-    ``size / (n - size)``: 1 for halves. It carries over to every statistic that is smooth to first
-    order, and unlike the delete-1 jackknife is also consistent for some that are not (quantiles).
+    replacement is ``s2 (1/size - 1/n)``, that of the full mean ``s2/n``, so the factor between them
+    is ``size / (n - size)``: 1 for halves. It carries over to every statistic that is smooth to
+    first order, and unlike the delete-1 jackknife also holds for some that are not (quantiles).
     Where the first-order term vanishes (a U-statistic or a Fréchet distance at zero gap) the
     spread of half-samples is about sqrt(3) times too large: the error bar is then conservative.
 
