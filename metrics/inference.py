@@ -102,6 +102,48 @@ def permutation_masks(
     return first, ~first
 
 
+def pool_groups(
+    groups_real: Groups, groups_synthetic: Groups, n_real: int, n_synthetic: int
+) -> npt.NDArray[np.int_] | None:
+    """Join the two sides' group labels into one code for each pooled row, for permutations.
+
+    The same label on both sides is the same group. A side without labels has a group for each row.
+
+    Parameters
+    ----------
+    groups_real, groups_synthetic : sequence or None
+        Group of each row of a side.
+    n_real, n_synthetic : int
+        Rows on each side.
+
+    Returns
+    -------
+    int array, shape (n_real + n_synthetic,), or None
+        None if neither side has labels.
+
+    Raises
+    ------
+    ValueError
+        If a side has a wrong number of labels.
+    """
+    if groups_real is None and groups_synthetic is None:
+        return None
+    names: list[str] = []
+    for labels, n, side in (
+        (groups_real, n_real, "real"),
+        (groups_synthetic, n_synthetic, "synthetic"),
+    ):
+        if labels is None:
+            names += [f"\0{side}\0{i}" for i in range(n)]
+        elif len(labels) != n:
+            raise ValueError(
+                f"groups_{side} must name a group for each of {n} rows, got {len(labels)}"
+            )
+        else:
+            names += [str(g) for g in labels]
+    return np.asarray(groups_of(names, n_real + n_synthetic, "groups"))
+
+
 def split_masks(
     n_real: int,
     n_synthetic: int,

@@ -1,0 +1,595 @@
+"""Kernel distances: the squared maximum mean discrepancy (KID, RBF, CMMD) and the energy distance.
+
+All of them are sums of a kernel over pairs of rows. One pass over the upper triangle of the pooled
+Gram matrix, block by block, serves every kernel, split and permutation that is asked for, so that
+memory is O(block²) beside the rows themselves, and each inner product is computed once.
+
+Rows are centred first. Distances do not change; for the polynomial kernel the part that centring
+takes out is added back in closed form, less a constant that cancels in the distance. float32
+features thus keep their digits whatever their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .._check import Array, features, pair
+from .._result import Interval, Scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Kernel: TypeAlias = Literal["polynomial", "rbf", "rbf-multi", "energy", "cmmd"]
+Estimator: TypeAlias = Literal["full", "block", "linear"]
+
+KERNELS: Final[tuple[Kernel, ...]] = get_args(Kernel)
+
+_BLOCK = 1024
+"""Rows in a block: 4 MiB of float32, which stays in cache between element-wise steps."""
+_MULTI = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Bandwidths of ``rbf-multi``, as multiples of the base one; each is twice the one before."""
+_CMMD_SIGMA = 10.0
+_CMMD_SCALE = 1000.0
+_BANDWIDTH_ROWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class KernelResult(Scalar):
+    """A kernel distance, with its uncertainty.
+
+    Attributes
+    ----------
+    value : float
+        The squared distance; unbiased estimates can be negative when the sets are alike.
+    kernel, estimator : str
+        What was computed.
+    bandwidth : float or None
+        Bandwidth of the RBF kernels, None for the others.
+    variance : float or None
+        Estimated sampling variance of ``value``.
+    ci : Interval or None
+        Confidence interval of the population's distance.
+    p_value : float or None
+        Of the null hypothesis that both sets have one distribution; see ``p_method``.
+    p_method : str or None
+        How the p-value was made.
+    spread : float
+        The real data's own size in the kernel's feature space, E k(x,x) - E k(x,x'):
+        ``value / spread`` is a gap relative to the real data's variance, free of n and unit.
+    n_real, n_synthetic, dim : int
+        Shapes of the input.
+    """
+
+    kernel: Kernel
+    estimator: Estimator
+    bandwidth: float | None
+    variance: float | None
+    ci: Interval | None
+    p_value: float | None
+    p_method: str | None
+    spread: float
+    n_real: int
+    n_synthetic: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFamily:
+    """Several kernels on the same data, tested together.
+
+    Attributes
+    ----------
+    results : dict
+        Kernel to :class:`KernelResult`; the p-values in them are not adjusted.
+    p_adjusted : dict
+        Kernel to its family-wise p-value (step-down max-T over the kernels).
+    p_value : float
+        Of the global null hypothesis: the smallest of the adjusted ones.
+    """
+
+    results: dict[Kernel, KernelResult]
+    p_adjusted: dict[Kernel, float]
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What kernels need to know of rows beside their inner products; shaped to broadcast."""
+
+    square: torch.Tensor
+    shift: torch.Tensor
+
+
+class _Space:
+    """Pooled rows made ready for one pass: centred, in the dtype of the computation."""
+
+    def __init__(
+        self, parts: Sequence[torch.Tensor], kernels: Sequence[Kernel], bandwidth: float | None
+    ) -> None:
+        self.kernels = tuple(kernels)
+        self.unit = "cmmd" in kernels
+        dtype = parts[0].dtype
+        if "energy" in kernels:
+            # The square root of a distance that nearly cancels keeps half of the digits only.
+            dtype = torch.float64
+        n = sum(len(p) for p in parts)
+        self.d = parts[0].shape[1]
+        self.rows = torch.empty((n, self.d), dtype=dtype, device=parts[0].device)
+        start = 0
+        for part in parts:
+            self.rows[start : start + len(part)] = part
+            start += len(part)
+        if self.unit:
+            norm = torch.linalg.vector_norm(self.rows, dim=1, keepdim=True)
+            if not bool((norm > 0).all()):
+                row = int(torch.nonzero(norm.flatten() == 0)[0])
+                raise ValueError(
+                    f"cmmd needs rows that can be scaled to unit length: pooled row {row} is zero"
+                )
+            self.rows /= norm
+        centre = self.rows.mean(dim=0, dtype=torch.float64)
+        self.rows -= centre.to(dtype)
+        # What was subtracted is the rounded centre.
+        c = centre.to(dtype).to(torch.float64)
+        self.offset = float(c @ c) / self.d + 1.0
+        self.square = torch.empty(n, dtype=dtype, device=self.rows.device)
+        self.shift = torch.empty_like(self.square)
+        for rows in _cuts(0, n, 4 * _BLOCK):
+            u = self.rows[rows].to(torch.float64)
+            self.square[rows] = (u * u).sum(dim=1).to(dtype)
+            self.shift[rows] = ((u @ c) / self.d).to(dtype)
+        self.bandwidth = bandwidth
+
+    @property
+    def sigma(self) -> float:
+        if self.bandwidth is None:
+            raise ValueError("an RBF kernel needs a bandwidth")
+        return self.bandwidth
+
+    def left(self, index: slice | torch.Tensor) -> _Part:
+        return _Part(self.square[index][:, None], self.shift[index][:, None])
+
+    def right(self, index: slice | torch.Tensor) -> _Part:
+        return _Part(self.square[index], self.shift[index])
+
+    def apply(self, kernel: Kernel, dots: torch.Tensor, left: _Part, right: _Part) -> torch.Tensor:
+        """Turn inner products of centred rows into kernel values, in place.
+
+        A constant is left out of the polynomial kernel (``offset**3``) and of CMMD's (1): it
+        cancels in the distance, and with it goes most of the rounding error.
+        """
+        match kernel:
+            case "polynomial":
+                # (o + s)³ - o³ = s (3o² + s (3o + s)), s = (u·v + c·u + c·v)/d, o = 1 + |c|²/d.
+                s = dots.div_(self.d).add_(left.shift).add_(right.shift)
+                o = self.offset
+                return s.mul_((s + 3 * o).mul_(s).add_(3 * o * o))
+            case "rbf":
+                return self._exponent(dots, left, right, self.sigma).exp_()
+            case "cmmd":
+                return self._exponent(dots, left, right, _CMMD_SIGMA).expm1_()
+            case "rbf-multi":
+                # exp at the widest bandwidth; each narrower one is the fourth power of it.
+                e = self._exponent(dots, left, right, self.sigma * _MULTI[-1]).exp_()
+                total = e.clone()
+                for _ in _MULTI[1:]:
+                    total.add_(e.square_().square_())
+                return total.div_(len(_MULTI))
+            case "energy":
+                square = dots.mul_(-2).add_(left.square).add_(right.square)
+                return square.clamp_(min=0).sqrt_().neg_()
+
+    @staticmethod
+    def _exponent(dots: torch.Tensor, left: _Part, right: _Part, sigma: float) -> torch.Tensor:
+        """-|x-y|²/(2σ²), in place."""
+        scale = 1 / (sigma * sigma)
+        dots.mul_(scale).sub_(left.square * (scale / 2)).sub_(right.square * (scale / 2))
+        return dots.clamp_(max=0)
+
+    def diagonal(self, kernel: Kernel, rows: slice) -> float:
+        """Mean of k(x, x) over rows, with the constant that :meth:`apply` leaves out."""
+        match kernel:
+            case "polynomial":
+                s = self.square[rows].double() / self.d + 2 * self.shift[rows].double()
+                o = self.offset
+                return float((s * (s * (s + 3 * o) + 3 * o * o)).mean())
+            case "rbf" | "rbf-multi":
+                return 1.0
+            case "cmmd" | "energy":
+                return 0.0
+
+
+def _cuts(start: int, stop: int, size: int) -> list[slice]:
+    return [slice(i, min(i + size, stop)) for i in range(start, stop, size)]
+
+
+def _blocks(
+    space: _Space, cuts: Sequence[slice]
+) -> Iterator[tuple[Kernel, slice, slice, torch.Tensor]]:
+    """Kernel values of the upper triangle, zero on the diagonal; each is valid until the next."""
+    largest = max(c.stop - c.start for c in cuts)
+    buffer = space.rows.new_empty(largest * largest)
+    for a, rows in enumerate(cuts):
+        for cols in cuts[a:]:
+            h, w = rows.stop - rows.start, cols.stop - cols.start
+            dots = buffer[: h * w].view(h, w)
+            torch.mm(space.rows[rows], space.rows[cols].T, out=dots)
+            left, right = space.left(rows), space.right(cols)
+            for i, kernel in enumerate(space.kernels):
+                last = i + 1 == len(space.kernels)
+                k = space.apply(kernel, dots if last else dots.clone(), left, right)
+                if rows is cols:
+                    k.fill_diagonal_(0)
+                yield kernel, rows, cols, k
+
+
+class _Quadratic:
+    """Sums of a kernel within and between the two sets of each column."""
+
+    def __init__(self, masks: tuple[np.ndarray, np.ndarray], space: _Space) -> None:
+        first, second = masks
+        self.count = first.sum(axis=0).astype(float), second.sum(axis=0).astype(float)
+        self.complement = bool(np.array_equal(second, ~first))
+        both = first if self.complement else np.concatenate([first, second], axis=1)
+        self.masks = torch.from_numpy(both).to(space.rows.device, space.rows.dtype)
+        self.R = first.shape[1]
+        self.sums = {
+            k: torch.zeros((3, self.R), dtype=torch.float64, device=space.rows.device)
+            for k in space.kernels
+        }
+
+    def add(self, kernel: Kernel, rows: slice, cols: slice, k: torch.Tensor) -> None:
+        total = self.sums[kernel]
+        left, right = self.masks[rows], self.masks[cols]
+        weight = 1.0 if rows is cols else 2.0
+        product = k @ right
+        inner = (left * product).sum(dim=0, dtype=torch.float64)
+        if self.complement:
+            # With the second set the rest: sums over (all, first) and (all, all) give the others.
+            total[0] += weight * inner
+            if rows is cols:
+                total[2] += product.sum(dim=0, dtype=torch.float64)
+                total[1] += k.sum(dtype=torch.float64)
+            else:
+                total[2] += product.sum(dim=0, dtype=torch.float64)
+                total[2] += (left * k.sum(dim=1, keepdim=True)).sum(dim=0, dtype=torch.float64)
+                total[1] += 2 * k.sum(dtype=torch.float64)
+            return
+        R = self.R
+        total[0] += weight * inner[:R]
+        total[1] += weight * inner[R:]
+        total[2] += (left[:, :R] * product[:, R:]).sum(dim=0, dtype=torch.float64)
+        if rows is not cols:
+            total[2] += (left[:, R:] * product[:, :R]).sum(dim=0, dtype=torch.float64)
+
+    def values(self, kernel: Kernel) -> npt.NDArray[np.float64]:
+        xx, yy, xy = self.sums[kernel].cpu().numpy()
+        if self.complement:
+            every, touching = yy, xy
+            xy = touching - xx
+            yy = every - 2 * touching + xx
+        return _distance(kernel, xx, yy, xy, *self.count)
+
+
+class _RowSums:
+    """Sums of a kernel over each row, by side, and of its squares: all that the variance needs."""
+
+    def __init__(self, n: int, space: _Space) -> None:
+        self.n = n
+        total = len(space.rows)
+        zeros = {"dtype": torch.float64, "device": space.rows.device}
+        self.rows = {k: torch.zeros((total, 2), **zeros) for k in space.kernels}
+        self.squares = {k: torch.zeros(3, **zeros) for k in space.kernels}
+
+    def add(self, kernel: Kernel, rows: slice, cols: slice, k: torch.Tensor) -> None:
+        a, b = int(rows.start >= self.n), int(cols.start >= self.n)
+        total, squares = self.rows[kernel], self.squares[kernel]
+        total[rows, b] += k.sum(dim=1)
+        # By row first: one float32 sum over the whole block would lose digits.
+        norm = torch.linalg.vector_norm(k, dim=1).double()
+        squares[a + b] += (norm @ norm) * (1.0 if rows is cols or a != b else 2.0)
+        if rows is not cols:
+            total[cols, a] += k.sum(dim=0)
+
+    def moments(self, kernel: Kernel) -> _Moments:
+        rows = self.rows[kernel].cpu().numpy()
+        xx, xy, yy = (float(v) for v in self.squares[kernel])
+        n = self.n
+        return _Moments(rows[:n, 0], rows[:n, 1], rows[n:, 1], rows[n:, 0], xx, xy, yy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Row sums within and across sides, and sums of squares (``f..``), for one kernel."""
+
+    x: npt.NDArray[np.float64]
+    xy: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    yx: npt.NDArray[np.float64]
+    fxx: float
+    fxy: float
+    fyy: float
+
+    def value(self, kernel: Kernel) -> float:
+        parts = (np.asarray(v.sum()) for v in (self.x, self.y, self.xy))
+        return float(
+            _distance(
+                kernel, *parts, np.asarray(float(len(self.x))), np.asarray(float(len(self.y)))
+            )
+        )
+
+    def unbiased(self) -> float:
+        n, m = len(self.x), len(self.y)
+        return float(
+            self.x.sum() / (n * (n - 1))
+            + self.y.sum() / (m * (m - 1))
+            - 2 * self.xy.sum() / (n * m)
+        )
+
+    def variance(self) -> float:
+        """Estimate the variance of the U-statistic, first and second order, each part unbiased.
+
+        By Hoeffding's decomposition, with a(x) = E k(x,x'), b(x) = E k(x,y) and k~ the kernel
+        centred in both arguments::
+
+            4 Var(a-b)(x)/n + 4 Var(a-b)(y)/m + 2 E k~(x,x')²/(n(n-1)) + 2 E k~(y,y')²/(m(m-1))
+              + 4 E k~(x,y)²/(nm)
+
+        Products of expectations are estimated by sums over distinct indices. A part that comes
+        out negative, as it may when its true value is near 0, counts as 0.
+        """
+        n, m = len(self.x), len(self.y)
+        # A shift of the kernel changes nothing but the rounding.
+        c = (self.x.sum() + self.y.sum() + 2 * self.xy.sum()) / ((n + m) * (n + m - 1))
+        x, xy = self.x - c * (n - 1), self.xy - c * m
+        y, yx = self.y - c * (m - 1), self.yx - c * n
+        fxx = self.fxx - 2 * c * self.x.sum() + c * c * n * (n - 1)
+        fyy = self.fyy - 2 * c * self.y.sum() + c * c * m * (m - 1)
+        fxy = self.fxy - 2 * c * self.xy.sum() + c * c * n * m
+        t = xy.sum()
+        # E b(x)², E b(y)² and (E k(x,y))², over distinct indices.
+        bx = (xy @ xy - fxy) / (n * m * (m - 1))
+        by = (yx @ yx - fxy) / (n * m * (n - 1))
+        mean_xy = (t * t - xy @ xy - yx @ yx + fxy) / (n * (n - 1) * m * (m - 1))
+        total = 4 / (n * m) * max(fxy / (n * m) - bx - by + mean_xy, 0.0)
+        for r, q, f, b, k, other in ((x, xy, fxx, bx, n, m), (y, yx, fyy, by, m, n)):
+            s = r.sum()
+            a = (r @ r - f) / (k * (k - 1) * (k - 2))
+            mean = (s * s - 4 * (r @ r) + 2 * f) / (k * (k - 1) * (k - 2) * (k - 3))
+            ab = (r @ q) / (k * (k - 1) * other)
+            mean_ab = (s * t - 2 * (r @ q)) / (k * (k - 1) * (k - 2) * other)
+            first = (a - mean) + (b - mean_xy) - 2 * (ab - mean_ab)
+            total += 4 / k * max(first, 0.0)
+            total += 2 / (k * (k - 1)) * max(f / (k * (k - 1)) - 2 * a + mean, 0.0)
+        return float(total)
+
+    def variance_of_groups(self, groups: np.ndarray | None, other: np.ndarray | None) -> float:
+        """Estimate the variance to first order with rows dependent within a group."""
+        n, m = len(self.x), len(self.y)
+        total = 0.0
+        for g, k, codes in (
+            (self.x / (n - 1) - self.xy / m, n, groups),
+            (self.y / (m - 1) - self.yx / n, m, other),
+        ):
+            by_group = np.bincount(np.arange(k) if codes is None else codes, g - g.mean())
+            G = len(by_group)
+            if G < 2:
+                raise ValueError("a confidence interval needs at least 2 groups on each side")
+            total += 4 / (k * k) * float(by_group @ by_group) * G / (G - 1)
+        return total
+
+
+def _distance(
+    kernel: Kernel,
+    xx: npt.NDArray[np.float64],
+    yy: npt.NDArray[np.float64],
+    xy: npt.NDArray[np.float64],
+    n: npt.NDArray[np.float64],
+    m: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Combine sums over distinct pairs (xx, yy) and over all pairs (xy) into the distance."""
+    if kernel == "cmmd":
+        # The published V-statistic; its diagonal is 1, which is 0 here.
+        return _CMMD_SCALE * (xx / (n * n) + yy / (m * m) - 2 * xy / (n * m))
+    return xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
+
+
+def _check_kernels(kernels: Sequence[Kernel]) -> None:
+    unknown = sorted(set(kernels) - set(KERNELS))
+    if unknown or not kernels:
+        raise ValueError(f"kernels must be some of {', '.join(KERNELS)}; got {list(kernels)}")
+
+
+def _check_bandwidth(bandwidth: float | None) -> None:
+    if bandwidth is not None and not (math.isfinite(bandwidth) and bandwidth > 0):
+        raise ValueError(f"bandwidth must be positive and finite, got {bandwidth}")
+
+
+def _spaces(
+    parts: Sequence[torch.Tensor], kernels: Sequence[Kernel], bandwidth: float | None
+) -> Iterator[_Space]:
+    """One pass for CMMD, on unit vectors, and one for all other kernels."""
+    _check_kernels(kernels)
+    _check_bandwidth(bandwidth)
+    plain = [k for k in kernels if k != "cmmd"]
+    if bandwidth is None and {"rbf", "rbf-multi"} & set(plain):
+        bandwidth = _median(parts)
+    if plain:
+        yield _Space(parts, plain, bandwidth)
+    if "cmmd" in kernels:
+        yield _Space(parts, ["cmmd"], None)
+
+
+def _median(parts: Sequence[torch.Tensor], seed: int = 0) -> float:
+    """Median positive distance between (at most 2,000 random) pooled rows."""
+    sizes = [len(p) for p in parts]
+    pick = np.arange(sum(sizes))
+    if len(pick) > _BANDWIDTH_ROWS:
+        # Random and blind to the sides: a permutation test given the bandwidth stays exact.
+        pick = np.sort(np.random.default_rng(seed).choice(pick, _BANDWIDTH_ROWS, replace=False))
+    rows = []
+    start = 0
+    for part, size in zip(parts, sizes, strict=True):
+        own = pick[(pick >= start) & (pick < start + size)] - start
+        rows.append(part[torch.from_numpy(own).to(part.device)].double())
+        start += size
+    x = torch.cat(rows)
+    x = x - x.mean(dim=0)
+    square = (x * x).sum(dim=1)
+    scale = square[:, None] + square
+    distance2 = torch.addmm(scale, x, x.T, alpha=-2)
+    upper = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
+    d2, scale = distance2[upper[0], upper[1]], scale[upper[0], upper[1]]
+    # What is left of the difference of two equal rows is rounding.
+    d2 = d2[d2 > 1e-12 * scale]
+    return math.sqrt(float(d2.median())) if len(d2) else 1.0
+
+
+def median_bandwidth(real: Array, synthetic: Array, *, seed: int = 0) -> float:
+    """Give the bandwidth that the RBF kernels take by default.
+
+    The median of the positive Euclidean distances between pooled rows; of more than 2,000 rows, a
+    random 2,000, drawn blind to the sides. Distances of 0 (duplicates) are left out, and if all
+    are 0 the bandwidth is 1: the distance is then 0 at any bandwidth.
+
+    Parameters
+    ----------
+    real, synthetic : array, shape (n, d), (m, d)
+        Features.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    float
+        In the features' unit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features are not valid.
+
+    References
+    ----------
+    Gretton et al. 2012, A kernel two-sample test, section 8.
+    """
+    return _median(pair(real, synthetic, dtype=None), seed)
+
+
+def kernel_splits(
+    Z: Array,
+    first: npt.NDArray[np.bool_],
+    second: npt.NDArray[np.bool_],
+    kernels: Sequence[Kernel] = ("polynomial", "rbf"),
+    *,
+    bandwidth: float | None = None,
+    block_rows: int = _BLOCK,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Compute kernel distances between many pairs of row subsets, in one pass over the rows.
+
+    Parameters
+    ----------
+    Z : array, shape (N, d)
+        Pooled features.
+    first, second : bool array, shape (N, R)
+        Members of the two sets of each column; disjoint, at least 2 rows each.
+    kernels : sequence of str
+        As in :func:`kernel_distance`.
+    bandwidth : float, optional
+        Of the RBF kernels; by default the median of all of Z, see :func:`median_bandwidth`.
+    block_rows : int
+        Rows in a block: memory is O(block_rows² + N R) beside a copy of Z.
+
+    Returns
+    -------
+    dict
+        Kernel to float64 array of shape (R,): the full U-statistic (for ``cmmd`` the V-statistic)
+        of each column.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features or masks are not valid.
+    """
+    z = features(Z, "Z", min_n=4, dtype=None)
+    check_masks(first, second, len(z))
+    out: dict[str, npt.NDArray[np.float64]] = {}
+    for space in _spaces([z], kernels, bandwidth):
+        quadratic = _Quadratic((first, second), space)
+        for kernel, rows, cols, k in _blocks(space, _cuts(0, len(z), block_rows)):
+            quadratic.add(kernel, rows, cols, k)
+        out |= {kernel: quadratic.values(kernel) for kernel in space.kernels}
+    return {kernel: out[kernel] for kernel in kernels}
+
+
+def check_masks(first: np.ndarray, second: np.ndarray, n: int) -> None:
+    """Check a pair of membership matrices over ``n`` pooled rows.
+
+    Raises
+    ------
+    ValueError
+        If they are not boolean, of shape (n, R), disjoint, with 2 rows in each set.
+    """
+    for name, mask in (("first", first), ("second", second)):
+        if mask.dtype != np.bool_ or mask.ndim != 2 or len(mask) != n or mask.shape[1] == 0:
+            raise ValueError(
+                f"{name} must be boolean of shape ({n}, R), got {mask.dtype} of {mask.shape}"
+            )
+        if mask.sum(axis=0).min() < 2:
+            raise ValueError(f"every column of {name} needs at least 2 rows")
+    if first.shape != second.shape or (first & second).any():
+        raise ValueError("first and second must have one shape and share no row in a column")
+
+
+def kernel_spread(
+    real: Array,
+    kernels: Sequence[Kernel] = ("polynomial", "rbf"),
+    *,
+    bandwidth: float | None = None,
+    block_rows: int = _BLOCK,
+) -> dict[str, float]:
+    """Compute the real data's variance in each kernel's feature space, E k(x,x) - E k(x,x').
+
+    Parameters
+    ----------
+    real : array, shape (n, d)
+        Features.
+    kernels : sequence of str
+        As in :func:`kernel_distance`.
+    bandwidth : float, optional
+        Of the RBF kernels; give the one that the distance used.
+    block_rows : int
+        Rows in a block.
+
+    Returns
+    -------
+    dict
+        Kernel to its spread, in the unit of the squared distance (for ``cmmd`` times 1,000).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features are not valid.
+    """
+    x = features(real, "real", min_n=2, dtype=None)
+    out: dict[str, float] = {}
+    for space in _spaces([x], kernels, bandwidth):
+        sums = _RowSums(len(x), space)
+        for kernel, rows, cols, k in _blocks(space, _cuts(0, len(x), block_rows)):
+            sums.add(kernel, rows, cols, k)
+        for kernel in space.kernels:
+            out[kernel] = _spread(kernel, space, sums.moments(kernel).x)
+    return {kernel: out[kernel] for kernel in kernels}
+
+
+def _spread(kernel: Kernel, space: _Space, row_sums: npt.NDArray[np.float64]) -> float:
+    n = len(row_sums)
+    within = float(row_sums.sum()) / (n * (n - 1))
+    scale = _CMMD_SCALE if kernel == "cmmd" else 1.0
+    return scale * (space.diagonal(kernel, slice(0, n)) - within)
