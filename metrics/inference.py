@@ -254,6 +254,25 @@ def _draw(
     )
 
 
+def check_masks(first: np.ndarray, second: np.ndarray, n: int) -> None:
+    """Check a pair of membership matrices over ``n`` pooled rows.
+
+    Raises
+    ------
+    ValueError
+        If they are not boolean, of shape (n, R), disjoint, with 2 rows in each set.
+    """
+    for name, mask in (("first", first), ("second", second)):
+        if mask.dtype != np.bool_ or mask.ndim != 2 or len(mask) != n or mask.shape[1] == 0:
+            raise ValueError(
+                f"{name} must be boolean of shape ({n}, R), got {mask.dtype} of {mask.shape}"
+            )
+        if mask.sum(axis=0).min() < 2:
+            raise ValueError(f"every column of {name} needs at least 2 rows")
+    if first.shape != second.shape or (first & second).any():
+        raise ValueError("first and second must have one shape and share no row in a column")
+
+
 def p_value(
     observed: float,
     null: npt.ArrayLike,

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from .._check import Array, features, pair
+from ..inference import check_masks
 from .._result import Interval, Scalar
 
 if TYPE_CHECKING:
@@ -526,25 +527,6 @@ def kernel_splits(
             quadratic.add(kernel, rows, cols, k)
         out |= {kernel: quadratic.values(kernel) for kernel in space.kernels}
     return {kernel: out[kernel] for kernel in kernels}
-
-
-def check_masks(first: np.ndarray, second: np.ndarray, n: int) -> None:
-    """Check a pair of membership matrices over ``n`` pooled rows.
-
-    Raises
-    ------
-    ValueError
-        If they are not boolean, of shape (n, R), disjoint, with 2 rows in each set.
-    """
-    for name, mask in (("first", first), ("second", second)):
-        if mask.dtype != np.bool_ or mask.ndim != 2 or len(mask) != n or mask.shape[1] == 0:
-            raise ValueError(
-                f"{name} must be boolean of shape ({n}, R), got {mask.dtype} of {mask.shape}"
-            )
-        if mask.sum(axis=0).min() < 2:
-            raise ValueError(f"every column of {name} needs at least 2 rows")
-    if first.shape != second.shape or (first & second).any():
-        raise ValueError("first and second must have one shape and share no row in a column")
 
 
 def kernel_spread(
