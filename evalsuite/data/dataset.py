@@ -1,0 +1,306 @@
+"""What a data set is to the rest of evalsuite, and the one door through which it comes in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from evalsuite.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+Kind: TypeAlias = Literal[
+    "unreadable",
+    "truncated",
+    "oversized",
+    "not_an_image",
+    "outside_folder",
+    "missing",
+    "duplicate_id",
+    "bad_metadata",
+    "special_file",
+]
+"""Everything that can be wrong with a sample; docs/data.md says what each one means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One item of a data set: where it is and what the data set says of it, not its content.
+
+    ``id`` is unique within the data set. ``source`` is for people: a path relative to the data
+    set, ``shard.tar#member`` or ``file.parquet#row 12``. All strings are valid Unicode but
+    otherwise as the data has them: they may hold HTML or control characters.
+    """
+
+    id: str
+    source: str
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong with a sample, a file or a row of metadata.
+
+    ``lost`` says whether a sample is missing because of it: a repeated id is reported, but its
+    sample is kept.
+    """
+
+    sample: str
+    kind: Kind
+    detail: str
+    lost: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one sample may ask for before it is refused.
+
+    ``max_bytes`` is for one encoded file, ``max_pixels`` for one decoded picture (checked against
+    the header, before anything is decoded), ``max_line`` for one line of metadata in bytes. Links
+    out of the folder are never followed: there is no setting for it.
+    """
+
+    max_bytes: int = 256 * 2**20
+    max_pixels: int = 100_000_000
+    max_line: int = 2**20
+
+    def __post_init__(self) -> None:
+        for name in ("max_bytes", "max_pixels", "max_line"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class BadSample(Exception):  # noqa: N818 - it is the sample that is bad, not the program
+    """A sample that cannot be used: the run goes on, and reports it."""
+
+    def __init__(self, kind: Kind, detail: str) -> None:
+        super().__init__(kind, detail)
+        self.kind: Kind = kind
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+    def problem(self, sample: str) -> Problem:
+        """Give it as a :class:`Problem` of the sample with this id."""
+        return Problem(sample, self.kind, self.detail)
+
+
+class Store(Protocol):
+    """Where the bytes are. ``where`` is whatever the reader noted for the sample."""
+
+    def read(self, where: Any) -> bytes:
+        """Give the encoded bytes, from any thread; raise :class:`BadSample` if that fails."""
+        ...
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a reader found, before ids are made unique and samples put in order."""
+
+    name: str
+    format: str
+    root: Path | None
+    store: Store
+    found: list[tuple[Sample, Any]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    by_location: bool = False
+    """Samples are in the order in which they can be read fast, and stay so."""
+
+
+class Dataset:
+    """Samples in a fixed order, what is wrong with the rest, and random access to the bytes.
+
+    Made by :func:`open_dataset`. The order depends on the data only: by id, but for Parquet by
+    file and row, so that each row group is decoded once.
+
+    Attributes
+    ----------
+    name, format : str
+        What to call it, and what it turned out to be: ``folder``, ``folder+metadata``,
+        ``manifest``, ``parquet``, ``webdataset``, ``hf-disk`` or ``hf-memory``.
+    root : Path or None
+        The folder that holds it; None for a data set in memory.
+    samples : sequence of Sample
+        All that was found and not refused. That each can be read is known only after reading it.
+    problems : list of Problem
+        Whatever was refused or odd when the data set was opened, in the order of the samples.
+    ignored : dict of str to int
+        Files that are no samples and no problem, by reason: ``hidden``, ``system``,
+        ``companion`` (text beside the pictures), ``directory_link``.
+    """
+
+    def __init__(self, contents: Contents, split: str | None = None) -> None:
+        self.name = contents.name
+        self.format = contents.format
+        self.root = contents.root
+        self.ignored = dict(sorted(contents.ignored.items()))
+        self._store = contents.store
+        found = contents.found
+        if not contents.by_location:
+            # Where ids repeat, the source decides, so that the result never depends on the disk.
+            found.sort(key=lambda item: (item[0].id, item[0].source))
+        problems = contents.problems
+        found = _unique(found, problems)
+        if split is not None:
+            splits = sorted({s.split for s, _ in found if s.split is not None})
+            found = [item for item in found if item[0].split == split]
+            if not found:
+                raise DataError(
+                    f"{self.name!r} has no split {split!r}; "
+                    + (f"it has {', '.join(map(repr, splits))}" if splits else "it names no splits")
+                )
+        self.problems = sorted(problems, key=lambda p: (p.sample, p.kind, p.detail))
+        if not found:
+            raise DataError(_nothing(self.name, self.format, self.problems, self.ignored))
+        self.samples: Sequence[Sample] = tuple(sample for sample, _ in found)
+        self._where = {sample.id: where for sample, where in found}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Dataset {self.name!r}: {self.format}, {len(self)} samples, "
+            f"{len(self.problems)} problems>"
+        )
+
+    def read(self, sample: Sample) -> bytes:
+        """Give the encoded bytes of a sample, from any thread.
+
+        Raises
+        ------
+        BadSample
+            If it cannot be read, is empty or is larger than the limit.
+        KeyError
+            If it is not a sample of this data set.
+        """
+        return self._store.read(self._where[sample.id])
+
+    @property
+    def n_found(self) -> int:
+        """Samples and lost samples together: what the data set claims to hold."""
+        return len(self.samples) + sum(p.lost for p in self.problems)
+
+    def labels(self) -> dict[str, int]:
+        """Count the samples of each label, by name; samples without one are left out."""
+        return _count(s.label for s in self.samples)
+
+    def groups(self) -> dict[str, int]:
+        """Count the samples of each group, by name; samples without one are left out."""
+        return _count(s.group for s in self.samples)
+
+    def splits(self) -> dict[str, int]:
+        """Count the samples of each split, by name; samples without one are left out."""
+        return _count(s.split for s in self.samples)
+
+
+def open_dataset(
+    source: str | os.PathLike[str] | datasets.Dataset,
+    *,
+    limits: Limits | None = None,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+) -> Dataset:
+    """Open a data set of images, whatever its format, without reading its images.
+
+    Parameters
+    ----------
+    source : path or datasets.Dataset
+        A folder of images (class folders become labels), with or without ``metadata.jsonl`` or
+        ``metadata.csv``; a Parquet file or a folder of them; a WebDataset tar or a folder of
+        them; a data set written by ``datasets``' ``save_to_disk``; a JSONL, CSV or TSV manifest
+        with paths; or a ``datasets.Dataset`` in memory.
+    limits : Limits, optional
+        What is refused as too large.
+    columns : mapping, optional
+        Where the columns have names of their own: ``{"label": "defect", "group": "module"}``.
+        Keys: image, id, label, group, split, text.
+    split : str, optional
+        Keep the samples of this split only.
+
+    Returns
+    -------
+    Dataset
+        With at least one sample.
+
+    Raises
+    ------
+    DataError
+        If there is nothing there, nothing in it, no format that is known, or no such column.
+    """
+    from . import readers, rows
+
+    limits = limits or Limits()
+    rows.check_columns(columns)
+    columns = dict(columns or {})
+    loaded = sys.modules.get("datasets")
+    if loaded is not None and isinstance(source, loaded.Dataset):
+        from .tables import read_memory
+
+        return Dataset(read_memory(source, limits, columns), split)
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(
+            f"cannot open a {type(source).__module__}.{type(source).__name__}: give a path or a "
+            "datasets.Dataset (choose one split of a DatasetDict; an IterableDataset has no random "
+            "access, so write it to Parquet first)"
+        )
+    path = Path(source)
+    if not path.exists():
+        raise DataError(
+            f"there is no {str(path)!r}: give a folder, a Parquet, tar or manifest file"
+        )
+    return Dataset(readers.read(path, limits, columns), split)
+
+
+def _unique(found: list[tuple[Sample, Any]], problems: list[Problem]) -> list[tuple[Sample, Any]]:
+    """Give every repeated id but the first a suffix, and report it."""
+    taken = {sample.id for sample, _ in found}
+    if len(taken) == len(found):
+        return found
+    seen: Counter[str] = Counter()
+    result = []
+    for sample, where in found:
+        seen[sample.id] += 1
+        count = seen[sample.id]
+        if count == 1:
+            result.append((sample, where))
+            continue
+        while (name := f"{sample.id}~{count}") in taken:
+            count += 1
+        taken.add(name)
+        problems.append(
+            Problem(name, "duplicate_id", f"{sample.source}: id {sample.id!r} again", lost=False)
+        )
+        result.append((replace(sample, id=name), where))
+    return result
+
+
+def _count(names: Iterator[str | None] | Any) -> dict[str, int]:
+    return dict(sorted(Counter(name for name in names if name is not None).items()))
+
+
+def _nothing(name: str, form: str, problems: list[Problem], ignored: dict[str, int]) -> str:
+    """Say why there is no sample at all."""
+    text = f"{name!r} ({form}) has no sample that can be used"
+    kinds = Counter(p.kind for p in problems)
+    if kinds:
+        first = problems[0]
+        counts = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        text += f": {counts}; the first is {first.sample!r}: {first.detail}"
+    if ignored:
+        text += "; ignored: " + ", ".join(f"{n} {why}" for why, n in ignored.items())
+    return text if kinds or ignored else text + ": it is empty"
