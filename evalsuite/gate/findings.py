@@ -216,6 +216,8 @@ class GateResult(Value):
     verdict: Status
     exit_code: int
     reasons: tuple[Reason, ...]
+    explanations: tuple[Message, ...] = ()
+    """What people could see for themselves: the attributes that differ, the strongest first."""
     findings: tuple[Finding, ...]
     real: DatasetSummary
     synthetic: DatasetSummary

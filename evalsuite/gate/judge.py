@@ -13,6 +13,7 @@ The worst rule is the verdict: error, then fail, inconclusive, warn, pass.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from .findings import Finding, Message, Reason, Status
@@ -42,6 +43,22 @@ def exit_code(verdict: Status, *, strict: bool = False) -> int:
 
 def _number(x: float) -> str:
     return f"{x:.3g}"
+
+
+def _n_required(finding: Finding, tolerance: float) -> int | None:
+    """Samples a side with which the interval would lie on one side of the tolerance.
+
+    Standard errors fall with the root of n, and ``min_detectable_gap`` is the distance from the
+    tolerance that this n decides with the planned power. None where the gap is so near the
+    tolerance that no practical n decides.
+    """
+    if finding.gap is None or finding.min_detectable_gap is None:
+        return None
+    distance = abs(tolerance - finding.gap)
+    if distance < 0.05 * tolerance:
+        return None
+    n = min(finding.n_real, finding.n_synthetic)
+    return max(math.ceil(n * (finding.min_detectable_gap / distance) ** 2), n + 1)
 
 
 def _matches(rule: Rule, finding: Finding) -> bool:
@@ -89,8 +106,12 @@ def _judge_one(finding: Finding, rule: Rule, policy: Policy) -> tuple[Status, Me
         )
     if ci.high > rule.tolerance:
         text = f"{name}: the gap {interval} may lie on either side of the {limit}"
-        if finding.n_required is not None:
-            text += f"; about {finding.n_required:,} samples a side would decide"
+        needed = _n_required(finding, rule.tolerance)
+        params["n"] = needed
+        if needed is None:
+            text += ", and so near to it that more samples would hardly decide"
+        else:
+            text += f"; about {needed:,} samples a side would decide"
         status = Status.INCONCLUSIVE if rule.severity == "fail" else Status.WARN
         return status, Message(id="gap_undecided", text=text + ".", params=params)
     if finding.detected and ci.high > rule.warn_from * rule.tolerance:
@@ -157,7 +178,14 @@ def judge(
             raise AssertionError
         status, message, rule = worst
         new = finding.model_copy(
-            update={"tolerance": rule.tolerance, "status": status, "message": message}
+            update={
+                "tolerance": rule.tolerance,
+                "status": status,
+                "message": message,
+                "n_required": finding.n_required
+                if message.id != "gap_undecided"
+                else message.params["n"],
+            }
         )
         judged.append(new)
         if status is not Status.PASS:

@@ -66,7 +66,9 @@ class Integrity(_Strict):
     ] = 0.05
     max_exact_copies: Annotated[
         float,
-        Field(ge=0, le=1, description="Synthetic samples that are byte for byte a real one: warns."),
+        Field(
+            ge=0, le=1, description="Synthetic samples that are byte for byte a real one: warns."
+        ),
     ] = 0.0
 
 
@@ -178,7 +180,10 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
 
 def _explain(error: ValidationError, where: str) -> str:
     lines = []
+    inner = {item["loc"][0] for item in error.errors() if len(item["loc"]) > 1}
     for item in error.errors():
+        if item["type"] == "too_short" and item["loc"] and item["loc"][0] in inner:
+            continue  # only because the entries themselves are wrong, which is said already
         path = ".".join(str(part) for part in item["loc"]) or "policy"
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])

@@ -1,0 +1,215 @@
+"""The commands. Each one reads its arguments, calls the library and says what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import __version__
+from .errors import EvalsuiteError, UsageError
+
+if TYPE_CHECKING:
+    from .gate.findings import GateResult
+
+app = typer.Typer(
+    name="evalsuite",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Says whether synthetic or vendor data is fit to train on. Offline by default.",
+)
+policy_app = typer.Typer(no_args_is_help=True, help="Show or check a policy.")
+models_app = typer.Typer(no_args_is_help=True, help="The models that encode samples.")
+app.add_typer(policy_app, name="policy")
+app.add_typer(models_app, name="models")
+
+
+SHOWN_REASONS = 5
+
+
+class Language(StrEnum):
+    """Language of the report."""
+
+    EN = "en"
+    JA = "ja"
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+
+
+def _say(result: GateResult, out: Path) -> None:
+    typer.echo(
+        f"{result.verdict.value.upper()}: {result.synthetic.name} against {result.real.name}"
+    )
+    for reason in result.reasons[:SHOWN_REASONS]:
+        typer.echo(f"  {reason.status.value}: {reason.message.text}")
+    if len(result.reasons) > SHOWN_REASONS:
+        typer.echo(f"  and {len(result.reasons) - SHOWN_REASONS} more in the report")
+    for message in result.explanations[:SHOWN_REASONS]:
+        typer.echo(f"  seen: {message.text}")
+    for data in (result.real, result.synthetic):
+        if data.n_used < data.n_found:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in data.problems.items())
+            typer.echo(f"  {data.role}: {data.n_used} of {data.n_found} samples used ({kinds})")
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def gate(
+    real: Annotated[str, typer.Argument(help="Real data: folder, manifest, Parquet, tar.")],
+    synthetic: Annotated[str, typer.Argument(help="Synthetic or vendor data, likewise.")],
+    policy: Annotated[
+        str | None, typer.Option(help="Policy file; without it the default policy.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report and its twins.")] = Path(
+        "evalsuite-out"
+    ),
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
+    strict: Annotated[bool, typer.Option(help="A warning ends in exit code 1.")] = False,
+    lang: Annotated[
+        Language, typer.Option(help="Language that the report opens in.")
+    ] = Language.EN,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Leave private media and names out of the outputs.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    cache: Annotated[bool, typer.Option(help="Keep features for the next run.")] = True,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Allow asking a model hub for weights.")
+    ] = False,
+) -> None:
+    """Judge a synthetic set against the real one.
+
+    Exit codes: 0 pass or warn, 1 fail, 2 usage or policy error, 3 data or run error,
+    4 inconclusive.
+    """
+    from .pipeline.run import run_gate
+    from .report import write_outputs
+
+    run = run_gate(
+        real,
+        synthetic,
+        policy=policy,
+        cache=cache,
+        seed=seed,
+        device=device,
+        allow_download=allow_download,
+        strict=strict,
+    )
+    write_outputs(run.result, out, thumbnails=run.thumbnails, lang=lang.value, redact=redact)
+    _say(run.result, out)
+    raise typer.Exit(run.result.exit_code)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data and reports.")] = Path("demo"),
+) -> None:
+    """Gate real solar-cell photographs against a second sample and two generated sets."""
+    from .pipeline.demo import run_demo
+
+    raise typer.Exit(run_demo(out, typer.echo))
+
+
+@policy_app.command("show")
+def policy_show(
+    path: Annotated[str | None, typer.Argument(help="A policy file; else the default.")] = None,
+) -> None:
+    """Print a policy with every default filled in."""
+    import yaml
+
+    from .gate.policy import load_policy
+
+    typer.echo(yaml.safe_dump(load_policy(path).canonical(), sort_keys=False), nl=False)
+
+
+@policy_app.command("check")
+def policy_check(path: Annotated[str, typer.Argument(help="A policy file.")]) -> None:
+    """Check a policy file: exit code 0 if it is valid, 2 if not."""
+    from .gate.policy import load_policy
+
+    policy = load_policy(path)
+    typer.echo(f"{path}: valid, {len(policy.rules)} rules, sha256 {policy.sha256()[:12]}")
+
+
+@policy_app.command("schema")
+def policy_schema() -> None:
+    """Print the JSON Schema of a policy, for editors."""
+    from .gate.policy import policy_schema as schema
+
+    typer.echo(json.dumps(schema(), indent=2))
+
+
+@app.command()
+def metrics() -> None:
+    """List every metric: direction, range, unit, smallest n, source."""
+    from .metrics import list_metrics
+
+    typer.echo(list_metrics().to_string(index=False))
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models that are at hand on this machine, and what the others need."""
+    from .encoders import list_models
+
+    for row in list_models():
+        typer.echo(f"{'yes' if row.available else 'no ':3} {row.id:24} {row.detail}")
+
+
+@models_app.command("check")
+def models_check() -> None:
+    """Check the weights of every model at hand against their recorded sha256."""
+    from .encoders import check_models
+
+    bad = [row for row in check_models() if not row.ok]
+    for row in bad:
+        typer.echo(f"{row.id}: {row.detail}", err=True)
+    if bad:
+        raise typer.Exit(3)
+    typer.echo("all weights at hand are the recorded ones")
+
+
+def main() -> None:
+    """Run the command line; every error of our own ends in its message and its exit code."""
+    # Text of data goes to the terminal: a name that it cannot show must not end the run.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except UsageError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except EvalsuiteError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again to go on where it stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,627 @@
+"""The run behind ``evalsuite gate``: data in, one result out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import shlex
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..data import open_dataset
+from ..encoders import FeatureCache, encode
+from ..errors import DataError, UsageError
+from ..gate.findings import (
+    DatasetSummary,
+    EmbeddingMap,
+    EncoderSummary,
+    Finding,
+    Gallery,
+    GalleryItem,
+    GateResult,
+    MapPoint,
+    Message,
+    Problem,
+)
+from ..gate.judge import exit_code, judge
+from ..gate.policy import Policy, load_policy
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from ..data import Dataset
+    from ..encoders import Encoded
+    from .calibrate import Measured
+
+log = logging.getLogger("evalsuite")
+
+MAP_POINTS = 1000
+GALLERY_ITEMS = 24
+ATTRIBUTE_VALUES = 1000
+PROBLEM_EXAMPLES = 100
+NOTABLE_EFFECT = 0.2
+"""An attribute's drift is worth a sentence from a fifth of the real standard deviation on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A result, and the pictures that its report shows: ``(side, sample id)`` to image bytes."""
+
+    result: GateResult
+    thumbnails: Mapping[tuple[str, str], bytes]
+
+
+def gate(
+    real: str | os.PathLike[str],
+    synthetic: str | os.PathLike[str],
+    *,
+    policy: Policy | str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> GateResult:
+    """Judge whether a synthetic set is near enough to the real one to be used.
+
+    Parameters
+    ----------
+    real, synthetic : path
+        A folder, manifest, Parquet file, tar or data set on disk.
+    policy : Policy or path, optional
+        The default policy needs no editing.
+    out : path, optional
+        Folder for ``report.html``, ``result.json``, ``summary.md`` and ``junit.xml``.
+    **options
+        As :func:`run_gate`, and ``lang`` and ``redact`` for the report.
+
+    Returns
+    -------
+    GateResult
+        ``result.verdict`` and all findings.
+
+    Raises
+    ------
+    PolicyError
+        If the policy is not valid.
+    DataError
+        If one of the sets is missing, or has no sample that can be read.
+    """
+    report = {key: options.pop(key) for key in ("lang", "redact") if key in options}
+    run = run_gate(real, synthetic, policy=policy, **options)
+    if out is not None:
+        from ..report import write_outputs
+
+        write_outputs(run.result, Path(out), thumbnails=run.thumbnails, **report)
+    return run.result
+
+
+def run_gate(
+    real: str | os.PathLike[str],
+    synthetic: str | os.PathLike[str],
+    *,
+    policy: Policy | str | os.PathLike[str] | None = None,
+    cache: FeatureCache | bool | None = True,
+    seed: int | None = None,
+    device: str = "auto",
+    allow_download: bool = False,
+    progress: bool | None = None,
+    strict: bool = False,
+    command: str | None = None,
+) -> Run:
+    """Make a run without writing anything but the cache.
+
+    Parameters
+    ----------
+    real, synthetic, policy
+        As :func:`gate`.
+    cache : FeatureCache or bool
+        False computes everything anew; True uses the default folder.
+    seed : int, optional
+        In place of the policy's.
+    device : str
+        ``"auto"`` takes a GPU where there is one.
+    allow_download : bool
+        Whether a model hub may be asked for weights that are not at hand.
+    progress : bool, optional
+        By default a bar is shown where standard error is a terminal.
+    strict : bool
+        Whether a warning ends in exit code 1.
+    command : str, optional
+        The command line that the report shows.
+
+    Returns
+    -------
+    Run
+    """
+    began = time.time()
+    clock = _Clock()
+    chosen = policy if isinstance(policy, Policy) else load_policy(policy)
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    store: FeatureCache | None
+    if cache is True:
+        store = FeatureCache()
+    else:
+        store = cache if isinstance(cache, FeatureCache) else None
+
+    specs = chosen.encoders.get("image", ())
+    if not specs:
+        raise UsageError("the policy names no encoder for images: add `encoders: {image: [...]}`")
+    sides: dict[str, Dataset] = {}
+    encoded: dict[str, Encoded] = {}
+    for role, source in (("real", real), ("synthetic", synthetic)):
+        with clock(f"read {role}"):
+            sides[role] = open_dataset(source)
+        with clock(f"encode {role}"):
+            encoded[role] = encode(
+                sides[role],
+                list(specs),
+                cache=store,
+                progress=progress,
+                device=device,
+                allow_download=allow_download,
+                label=role,
+            )
+        if not encoded[role].samples:
+            raise DataError(_nothing_usable(role, source, sides[role], encoded[role]))
+
+    left, right = encoded["real"], encoded["synthetic"]
+    summaries = {
+        "real": _summary("real", sides["real"], left, None),
+        "synthetic": _summary("synthetic", sides["synthetic"], right, left),
+    }
+    findings: list[Finding] = []
+    maps: list[EmbeddingMap] = []
+    galleries: list[Gallery] = []
+    shown: set[tuple[str, str]] = set()
+    for info in left.infos:
+        with clock(f"measure {info.id}"):
+            measured = _measure(left, right, info.id, info.key, chosen, store)
+        if measured is None:
+            findings.extend(_too_few(chosen, left, right, info.id))
+            continue
+        findings.extend(
+            f.model_copy(update={"modality": info.modality, "encoder": info.id})
+            for f in measured.findings
+        )
+        maps.append(_map(info.id, left, right, measured, chosen.seed))
+        galleries.extend(_galleries(info.id, left, right, measured))
+    with clock("attributes"):
+        attributes, overlays = _attributes(left, right, chosen)
+    findings = _adjusted(findings, chosen)
+    judged, verdict, reasons = judge(
+        [*findings, *attributes],
+        chosen,
+        real=summaries["real"],
+        synthetic=summaries["synthetic"],
+    )
+    for embedding in maps:
+        shown.update((p.side, p.sample) for p in embedding.points)
+    for gallery in galleries:
+        for item in gallery.items:
+            shown.add((item.side, item.sample))
+            if item.partner is not None and item.partner_side is not None:
+                shown.add((item.partner_side, item.partner))
+    thumbnails = {
+        (role, sample.id): thumbnail
+        for role, part in encoded.items()
+        for sample, thumbnail in zip(part.samples, part.thumbnails, strict=True)
+        if (role, sample.id) in shown
+    }
+    result = GateResult(
+        evalsuite_version=__version__,
+        verdict=verdict,
+        exit_code=exit_code(verdict, strict=strict),
+        reasons=reasons,
+        explanations=_explanations(attributes),
+        findings=judged,
+        real=summaries["real"],
+        synthetic=summaries["synthetic"],
+        encoders=tuple(
+            EncoderSummary(
+                id=info.id,
+                modality=info.modality,
+                dim=info.dim,
+                weights_sha256=info.weights_sha256,
+                weights_source=info.weights_source,
+                backend=info.backend,
+                preprocessing=dict(info.preprocessing),
+            )
+            for info in left.infos
+        ),
+        maps=tuple(maps),
+        galleries=tuple(galleries),
+        attributes=overlays,
+        policy=chosen.canonical(),
+        policy_sha256=chosen.sha256(),
+        seed=chosen.seed,
+        alpha=chosen.alpha,
+        command=command or _command(real, synthetic, policy, seed),
+        versions=_versions(),
+        times={
+            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+            "seconds": {**clock.seconds, "total": clock.total()},
+            "real": dict(left.timings),
+            "synthetic": dict(right.timings),
+        },
+    )
+    return Run(result=result, thumbnails=thumbnails)
+
+
+class _Clock:
+    """Seconds spent in each named step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+        self._name = ""
+        self._began = 0.0
+
+    def __call__(self, name: str) -> _Clock:
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self._name] = round(time.perf_counter() - self._began, 4)
+
+    def total(self) -> float:
+        return round(time.perf_counter() - self._start, 4)
+
+
+def _command(real: object, synthetic: object, policy: object, seed: int | None) -> str:
+    parts = ["evalsuite", "gate", str(real), str(synthetic)]
+    if policy is not None and not isinstance(policy, Policy):
+        parts += ["--policy", str(policy)]
+    if seed is not None:
+        parts += ["--seed", str(seed)]
+    return shlex.join(parts)
+
+
+def _versions() -> dict[str, str]:
+    found = {"evalsuite": __version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "scikit-learn", "torch", "timm", "onnxruntime", "pillow"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _nothing_usable(role: str, source: object, data: Dataset, part: Encoded) -> str:
+    problems = [*data.problems, *part.problems]
+    first = "; ".join(f"{p.sample}: {p.detail}" for p in problems[:3])
+    return (
+        f"none of the {len(problems)} {role} samples in {source} can be used ({first}); "
+        "is it a folder of images?"
+    )
+
+
+def _summary(role: Any, data: Dataset, part: Encoded, real: Encoded | None) -> DatasetSummary:
+    problems = [
+        Problem(sample=p.sample, kind=p.kind, detail=p.detail)
+        for p in (*data.problems, *part.problems)
+    ]
+    counts: dict[str, int] = {}
+    for problem in problems:
+        counts[problem.kind] = counts.get(problem.kind, 0) + 1
+    labels: dict[str, int] = {}
+    groups: set[str] = set()
+    for sample in part.samples:
+        if sample.label is not None:
+            labels[sample.label] = labels.get(sample.label, 0) + 1
+        if sample.group is not None:
+            groups.add(sample.group)
+    originals = set(real.hashes) if real is not None else set()
+    return DatasetSummary(
+        role=role,
+        name=data.name,
+        format=data.format,
+        fingerprint=part.fingerprint,
+        n_found=len(part.samples) + len(problems),
+        n_used=len(part.samples),
+        problems=dict(sorted(counts.items())),
+        problem_examples=tuple(problems[:PROBLEM_EXAMPLES]),
+        n_duplicates=len(part.hashes) - len(set(part.hashes)),
+        n_exact_copies=sum(h in originals for h in part.hashes),
+        labels=dict(sorted(labels.items())),
+        groups=len(groups) or None,
+        notes=dict(sorted(part.notes.items())),
+    )
+
+
+def _groups(part: Encoded) -> list[str] | None:
+    """Group of each sample; a sample without one is a group of its own."""
+    if all(s.group is None for s in part.samples):
+        return None
+    return [s.group if s.group is not None else f"\0alone {s.id}" for s in part.samples]
+
+
+def _measure(
+    left: Encoded,
+    right: Encoded,
+    encoder: str,
+    key: str,
+    policy: Policy,
+    cache: FeatureCache | None,
+) -> Measured | None:
+    """Measure, or take what an earlier run on the very same input measured."""
+    if min(len(left.samples), len(right.samples)) < policy.min_samples:
+        return None
+    groups = (_groups(left), _groups(right))
+
+    def compute() -> bytes:
+        from .calibrate import measure
+
+        done = measure(
+            left.features[encoder],
+            right.features[encoder],
+            groups_real=groups[0],
+            groups_synthetic=groups[1],
+            settings=policy.calibration,
+            seed=policy.seed,
+        )
+        return done.to_bytes()
+
+    from .calibrate import CALIBRATION_VERSION, Measured
+
+    if cache is None:
+        return Measured.from_bytes(compute())
+    digest = hashlib.sha256()
+    for part in (
+        CALIBRATION_VERSION,
+        *sorted(f"{k} {v}" for k, v in _versions().items()),
+        key,
+        str(policy.seed),
+        policy.calibration.model_dump_json(),
+        *(line for side in (left, right) for line in ("\1side", *side.hashes)),
+        *(line for g in groups for line in ("\1groups", *(g or ()))),
+    ):
+        digest.update(part.encode())
+        digest.update(b"\n")
+    return Measured.from_bytes(cache.memo("measure", digest.hexdigest(), compute))
+
+
+def _too_few(policy: Policy, left: Encoded, right: Encoded, encoder: str) -> list[Finding]:
+    """One finding for each metric that the policy asks for and that n is too small for."""
+    return [
+        Finding(
+            kind="distribution",
+            modality="image",
+            metric=name,
+            encoder=encoder,
+            value=None,
+            n_real=len(left.samples),
+            n_synthetic=len(right.samples),
+            n_required=policy.min_samples,
+        )
+        for name in dict.fromkeys(rule.metric for rule in policy.rules if rule.slice == "all")
+    ]
+
+
+def _adjusted(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
+    """Add Holm-adjusted p-values over the findings that a rule judges."""
+    from ..metrics.drift.multiplicity import adjust_pvalues
+
+    judged = {rule.metric for rule in policy.rules}
+    index = [i for i, f in enumerate(findings) if f.p_value is not None and f.metric in judged]
+    result = list(findings)
+    if index:
+        raw = [float(findings[i].p_value or 0.0) for i in index]
+        for i, p in zip(index, adjust_pvalues(raw, "holm"), strict=True):
+            result[i] = findings[i].model_copy(
+                update={"p_adjusted": float(p), "detected": bool(p <= policy.alpha)}
+            )
+    return result
+
+
+def _attributes(
+    left: Encoded, right: Encoded, policy: Policy
+) -> tuple[list[Finding], dict[str, dict[str, tuple[float, ...]]]]:
+    """Drift of each readable property: the part of a gap that a person can name."""
+    from ..metrics.drift.multiplicity import adjust_pvalues
+    from ..metrics.drift.univariate import numeric_drift
+    from ..metrics.image.attributes import ATTRIBUTES
+
+    found: list[Finding] = []
+    overlays: dict[str, dict[str, tuple[float, ...]]] = {}
+    rng = np.random.default_rng(policy.seed)
+    for name, values in left.attributes.items():
+        other = right.attributes[name]
+        a, b = values[np.isfinite(values)], other[np.isfinite(other)]
+        if min(a.size, b.size) < 2:
+            continue
+        drift = numeric_drift(a, b, seed=policy.seed)
+        unit = ATTRIBUTES[name].unit if name in ATTRIBUTES else ""
+        found.append(
+            Finding(
+                kind="attribute",
+                modality="image",
+                metric=name,
+                value=float(b.mean() - a.mean()),
+                unit=unit,
+                n_real=int(a.size),
+                n_synthetic=int(b.size),
+                gap=drift.standardised_difference,
+                gap_unit="real standard deviations",
+                p_value=drift.p_value,
+                p_method="Kolmogorov–Smirnov",
+                details={
+                    "real_mean": float(a.mean()),
+                    "synthetic_mean": float(b.mean()),
+                    "real_sd": float(a.std(ddof=1)),
+                    "synthetic_sd": float(b.std(ddof=1)),
+                    "ks": drift.ks,
+                    "wasserstein": drift.wasserstein,
+                    "psi": drift.psi,
+                    "js": drift.js,
+                    "acts": ATTRIBUTES[name].acts if name in ATTRIBUTES else "",
+                },
+            )
+        )
+        overlays[name] = {
+            side: tuple(float(v) for v in _some(x, ATTRIBUTE_VALUES, rng))
+            for side, x in (("real", a), ("synthetic", b))
+        }
+    adjusted = adjust_pvalues([f.p_value or 0.0 for f in found], "bh") if found else []
+    return [
+        f.model_copy(
+            update={
+                "p_adjusted": float(p),
+                "detected": bool(p <= policy.alpha),
+                "message": _attribute_message(f, bool(p <= policy.alpha)),
+            }
+        )
+        for f, p in zip(found, adjusted, strict=True)
+    ], overlays
+
+
+def _effect(finding: Finding) -> float:
+    """How far an attribute moved or changed shape, in real standard deviations."""
+    return float(finding.details.get("wasserstein") or 0.0)
+
+
+def _attribute_message(finding: Finding, detected: bool) -> Message:
+    shift = finding.gap or 0.0
+    params: dict[str, str | int | float | None] = {
+        "attribute": finding.metric,
+        "shift": shift,
+        "effect": _effect(finding),
+        "real_mean": finding.details["real_mean"],
+        "synthetic_mean": finding.details["synthetic_mean"],
+        "unit": finding.unit,
+        "acts": finding.details["acts"],
+    }
+    if not detected or _effect(finding) < NOTABLE_EFFECT:
+        return Message(
+            id="attribute_alike",
+            text=f"{finding.metric} is alike in both sets.",
+            params=params,
+        )
+    if abs(shift) < NOTABLE_EFFECT:
+        return Message(
+            id="attribute_shape",
+            text=f"{finding.metric} is spread differently in the synthetic set "
+            f"(by {_effect(finding):.2g} real standard deviations in all).",
+            params=params,
+        )
+    way = "higher" if shift > 0 else "lower"
+    return Message(
+        id=f"attribute_{way}",
+        text=f"{finding.metric} is {way} in the synthetic set, by {abs(shift):.2g} real standard "
+        f"deviations ({finding.details['real_mean']:.4g} → "
+        f"{finding.details['synthetic_mean']:.4g}{' ' + finding.unit if finding.unit else ''}).",
+        params=params,
+    )
+
+
+def _explanations(attributes: Sequence[Finding]) -> tuple[Message, ...]:
+    notable = [f for f in attributes if f.message is not None and f.message.id != "attribute_alike"]
+    notable.sort(key=lambda f: (-_effect(f), f.metric))
+    return tuple(f.message for f in notable if f.message is not None)
+
+
+def _some(x: Any, limit: int, rng: np.random.Generator) -> Any:
+    return x if x.size <= limit else x[np.sort(rng.permutation(x.size)[:limit])]
+
+
+def _map(
+    encoder: str, left: Encoded, right: Encoded, measured: Measured, seed: int
+) -> EmbeddingMap:
+    n = len(left.samples)
+    rng = np.random.default_rng(seed)
+    points: list[MapPoint] = []
+    for side, part, scores, flags, offset in (
+        ("real", left, measured.scores_real, measured.covered, 0),
+        ("synthetic", right, measured.scores_synthetic, measured.on_manifold, n),
+    ):
+        rows = np.flatnonzero(
+            np.isfinite(measured.coordinates[offset : offset + len(part.samples), 0])
+        )
+        for i in _some(rows, MAP_POINTS, rng):
+            sample = part.samples[i]
+            x, y = measured.coordinates[offset + i]
+            score = scores[i]
+            points.append(
+                MapPoint(
+                    side=side,  # type: ignore[arg-type]
+                    sample=sample.id,
+                    x=float(x),
+                    y=float(y),
+                    label=sample.label,
+                    group=sample.group,
+                    covered=bool(flags[i]),
+                    score=float(score) if np.isfinite(score) else None,
+                )
+            )
+    return EmbeddingMap(
+        encoder=encoder,
+        method="principal components of the pooled features",
+        explained=measured.explained,
+        points=tuple(points),
+        shown_of=(n, len(right.samples)),
+    )
+
+
+def _galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -> list[Gallery]:
+    scores = np.where(np.isfinite(measured.scores_synthetic), measured.scores_synthetic, -np.inf)
+    looking = np.argsort(-scores, kind="stable")[:GALLERY_ITEMS]
+    closest = np.argsort(measured.nearest_distance, kind="stable")[:GALLERY_ITEMS]
+    uncovered = np.flatnonzero(~measured.covered)
+    real_scores = np.where(np.isfinite(measured.scores_real), measured.scores_real, np.inf)
+    uncovered = uncovered[np.argsort(real_scores[uncovered], kind="stable")][:GALLERY_ITEMS]
+    return [
+        Gallery(
+            id="most_synthetic_looking",
+            encoder=encoder,
+            items=tuple(
+                GalleryItem(
+                    side="synthetic",
+                    sample=right.samples[i].id,
+                    score=float(scores[i]),
+                    score_text=f"score {scores[i]:.3g}",
+                    label=right.samples[i].label,
+                )
+                for i in looking
+                if np.isfinite(scores[i])
+            ),
+        ),
+        Gallery(
+            id="nearest_real_neighbour",
+            encoder=encoder,
+            items=tuple(
+                GalleryItem(
+                    side="synthetic",
+                    sample=right.samples[i].id,
+                    score=float(measured.nearest_distance[i]),
+                    score_text=f"distance {measured.nearest_distance[i]:.3g}",
+                    partner_side="real",
+                    partner=left.samples[int(measured.nearest_real[i])].id,
+                    label=right.samples[i].label,
+                )
+                for i in closest
+            ),
+        ),
+        Gallery(
+            id="least_covered_real",
+            encoder=encoder,
+            items=tuple(
+                GalleryItem(
+                    side="real",
+                    sample=left.samples[i].id,
+                    score=float(measured.scores_real[i]) if np.isfinite(real_scores[i]) else 0.0,
+                    score_text="no synthetic neighbour",
+                    label=left.samples[i].label,
+                )
+                for i in uncovered
+            ),
+        ),
+    ]
