@@ -49,7 +49,7 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[
+    _shown: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:

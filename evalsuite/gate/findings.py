@@ -111,7 +111,7 @@ class Problem(Value):
 
     sample: str
     kind: str
-    """unreadable · truncated · oversized · not_an_image · outside_folder · missing · duplicate_id …"""
+    """unreadable · truncated · oversized · not_an_image · outside_folder · missing …"""
     detail: str
 
 

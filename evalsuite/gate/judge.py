@@ -5,8 +5,8 @@ The rule for one finding looks at the interval of the gap, never at a p-value al
 - the whole interval lies above the tolerance: **fail**;
 - the whole interval lies at or below it: **pass**, or **warn** when the gap is detected (its
   adjusted p-value is at most alpha) and the interval comes near the tolerance;
-- the interval straddles the tolerance: **inconclusive**, with the n that would decide. A set that is
-  too small to judge is never a pass.
+- the interval straddles the tolerance: **inconclusive**, with the n that would decide. A set
+  that is too small to judge is never a pass.
 
 The worst rule is the verdict: error, then fail, inconclusive, warn, pass.
 """
@@ -46,7 +46,7 @@ def _number(x: float) -> str:
 
 
 def _n_required(finding: Finding, tolerance: float) -> int | None:
-    """Samples a side with which the interval would lie on one side of the tolerance.
+    """Count the samples a side with which the interval would lie on one side of the tolerance.
 
     Standard errors fall with the root of n, and ``min_detectable_gap`` is the distance from the
     tolerance that this n decides with the planned power. None where the gap is so near the

@@ -108,8 +108,8 @@ class Policy(_Strict):
         Field(
             gt=0,
             lt=0.5,
-            description="Chance that a set as good as the real one is met with a detected gap, over "
-            "all rules together (Holm).",
+            description="Chance that a set as good as the real one is met with a detected gap, "
+            "over all rules together (Holm).",
         ),
     ] = 0.05
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -144,11 +144,7 @@ def run_gate(
     chosen = policy if isinstance(policy, Policy) else load_policy(policy)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    store: FeatureCache | None
-    if cache is True:
-        store = FeatureCache()
-    else:
-        store = cache if isinstance(cache, FeatureCache) else None
+    store = FeatureCache() if cache is True else cache or None
 
     specs = chosen.encoders.get("image", ())
     if not specs:

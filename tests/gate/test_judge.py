@@ -15,7 +15,8 @@ POLICY = parse_policy("rules: [{metric: kid, tolerance: 0.1}]")
 
 def data(role: Any = "real", **kwargs: Any) -> DatasetSummary:
     values: dict[str, Any] = {
-        "role": role, "name": role, "format": "folder", "fingerprint": "f", "n_found": 100, "n_used": 100,
+        "role": role, "name": role, "format": "folder", "fingerprint": "f",
+        "n_found": 100, "n_used": 100,
     }  # fmt: skip
     return DatasetSummary(**{**values, **kwargs})
 
@@ -85,7 +86,8 @@ def test_no_gap_measured_is_inconclusive() -> None:
 
 def test_the_worst_rule_is_the_verdict() -> None:
     policy = parse_policy(
-        "rules: [{metric: a, tolerance: 0.1}, {metric: b, tolerance: 0.1}, {metric: c, tolerance: 0.1}]"
+        "rules: [{metric: a, tolerance: 0.1}, {metric: b, tolerance: 0.1}, "
+        "{metric: c, tolerance: 0.1}]"
     )
     good, bad, open_ = (-0.02, 0.02), (0.2, 0.3), (0.0, 0.2)
     names = "abc"

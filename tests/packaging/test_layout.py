@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import sysconfig
@@ -43,13 +42,13 @@ def test_links_lead_to_the_real_folders() -> None:
     for name in ("metrics", "generators"):
         assert (ROOT / name).is_dir()
         assert not (ROOT / name).is_symlink()
-        assert os.readlink(ROOT / "evalsuite" / name) == f"../{name}"
+        assert (ROOT / "evalsuite" / name).readlink() == Path("..", name)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    # From a copy without links, as a checkout on a system without them, and without build leftovers.
+    # From a copy without links, as a checkout on a system without them, and without leftovers.
     source = tmp_path_factory.mktemp("source")
     files = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
