@@ -276,12 +276,12 @@ def manifold_splits(
     side = first.astype(np.uint8) + 2 * second.astype(np.uint8)
     n = side.shape[0]
 
-    # Of l rows in random order, about l * share are of a given side: long enough for most.
+    # Of l rows in random order, about l * share are of a given side: long enough for nearly all.
     share = float(min(sizes[0].min(), sizes[1].min())) / n
-    length = min(n - 1, int((k + 3 * np.sqrt(k)) / share) + 2)
+    length = min(n - 1, int((k + 6 * np.sqrt(k)) / share) + 8)
     lists = _NeighbourLists(z)
     held = np.zeros(side.shape[1], dtype=np.int64)
-    reached = np.zeros(side.shape, dtype=bool)
+    reached = np.packbits(np.zeros(side.shape, dtype=bool), axis=1)
     covered = np.zeros(side.shape, dtype=bool)
 
     rows = np.arange(n)
@@ -305,6 +305,7 @@ def manifold_splits(
         if step == length:
             length = min(n - 1, 2 * length)
             order, new = lists.nearest(rows, length)
+    reached = np.unpackbits(reached, axis=1, count=side.shape[1]).astype(bool)
     return {
         "precision": (reached & second).sum(axis=0) / sizes[1],
         "recall": (reached & first).sum(axis=0) / sizes[0],
@@ -513,7 +514,8 @@ def _first(inverse: torch.Tensor, size: int) -> torch.Tensor:
 
 def _squared_radii(p: _Points, k: int) -> torch.Tensor:
     """Framed squared distance of each distinct point to its k-th nearest other sample, copies
-    counted."""
+    counted.
+    """
     radii = torch.zeros(p.n, dtype=torch.float64, device=p.work.device)
     need = k + 1 - p.count
     taken = min(k, p.n - 1)
@@ -606,7 +608,8 @@ def _balls(
 
 class _NeighbourLists:
     """Each pooled row's nearest others, nearest first, in an order that does not change when the
-    list is made longer: by exact distance, then by row."""
+    list is made longer: by exact distance, then by row.
+    """
 
     def __init__(self, z: torch.Tensor) -> None:
         self.frame = _Frame.around(z)
@@ -635,36 +638,54 @@ class _NeighbourLists:
         index = torch.from_numpy(rows).to(self.columns.device)
         d = torch.addmm(self.norm, self.columns[index], self.columns.T, alpha=-2)
         d.add_(self.norm[index, None])
-        places = torch.arange(rows.size, device=d.device)
-        d[places, index] = torch.inf
-        near, j = d.topk(length, dim=1, largest=False)
+        d[torch.arange(rows.size, device=d.device), index] = torch.inf
+        near, j = d.topk(min(length + 1, self.n - 1), dim=1, largest=False)
         # One half-width for the whole row, so that only neighbours in the order can be unsure.
         width = self.error * (self.norm[index] + self.norm.max()) + _TINY
-        limit = near[:, -1] + 2 * width
+        unsure = (near.diff(dim=1) <= 2 * width[:, None]).any(dim=1)
+        order = j[:, :length].cpu().numpy().astype(np.int32)
+        new = np.ones(order.shape, dtype=bool)
+        if bool(unsure.any()):
+            again = torch.nonzero(unsure).flatten()
+            limit = near[again, length - 1] + 2 * width[again]
+            where = again.cpu().numpy()
+            order[where], new[where] = self._settle(
+                index[again], d[again], limit, width[again], length
+            )
+        return order, new
+
+    def _settle(
+        self,
+        index: torch.Tensor,
+        d: torch.Tensor,
+        limit: torch.Tensor,
+        width: torch.Tensor,
+        length: int,
+    ) -> tuple[npt.NDArray[np.int32], Bools]:
+        """Order the rows in which rounding could hide an order or an equality."""
         i, j = ((d <= limit[:, None]) & (d < torch.inf)).nonzero(as_tuple=True)
         d = d[i, j]
         by_distance = d.argsort()
         by_row = by_distance[i[by_distance].argsort(stable=True)]
         i, j, d = i[by_row], j[by_row], d[by_row]
 
-        # A run: entries whose order, or equality, rounding could hide.
+        # A run: entries that follow each other too closely.
         start = torch.ones_like(i, dtype=torch.bool)
         start[1:] = (i[1:] != i[:-1]) | (d[1:] - d[:-1] > 2 * width[i[1:]])
         run = start.cumsum(dim=0)
         unsure = torch.zeros_like(start)
         unsure[1:] |= ~start[1:]
         unsure[:-1] |= ~start[1:]
-        if bool(unsure.any()):
-            where = torch.nonzero(unsure).flatten()
-            d[where] = self._exact(index[i[where]], j[where])
-            keys = [t[where].cpu().numpy() for t in (j, d, run)]
-            again = where[torch.from_numpy(np.lexsort(keys)).to(where.device)]
-            i[where], j[where], d[where] = i[again], j[again], d[again]
-            start[1:] |= d[1:] != d[:-1]
-        per_row = torch.bincount(i, minlength=rows.size)
+        where = torch.nonzero(unsure).flatten()
+        d[where] = self._exact(index[i[where]], j[where])
+        keys = [t[where].cpu().numpy() for t in (j, d, run)]
+        again = where[torch.from_numpy(np.lexsort(keys)).to(where.device)]
+        i[where], j[where], d[where] = i[again], j[again], d[again]
+        start[1:] |= (d[1:] != d[:-1]) & unsure[1:]
+        per_row = torch.bincount(i, minlength=index.shape[0])
         place = torch.arange(i.shape[0], device=i.device) - (per_row.cumsum(dim=0) - per_row)[i]
         kept = place < length
-        shape = rows.size, length
+        shape = index.shape[0], length
         return (
             j[kept].reshape(shape).cpu().numpy().astype(np.int32),
             start[kept].reshape(shape).cpu().numpy(),
@@ -719,11 +740,15 @@ class _Walk:
             setattr(self, name, getattr(self, name)[rows])
 
 
-def _mark(reached: Bools, neighbour: npt.NDArray[np.int32], hit: Bools) -> None:
-    """Set ``reached[neighbour[p]] |= hit[p]``; several p may have the same neighbour."""
-    order = np.argsort(neighbour, kind="stable")
+def _mark(reached: npt.NDArray[np.uint8], neighbour: npt.NDArray[np.int32], hit: Bools) -> None:
+    """Set ``reached[neighbour[p]] |= hit[p]``, eight columns to a byte.
+
+    Several p may have the same neighbour, so an indexed assignment would lose some.
+    """
+    order = np.argsort(neighbour)
     who, start = np.unique(neighbour[order], return_index=True)
-    reached[who] |= np.logical_or.reduceat(hit[order], start, axis=0)
+    packed = np.packbits(hit, axis=1)[order]
+    reached[who] |= np.bitwise_or.reduceat(packed, start, axis=0)
 
 
 # Error bars -------------------------------------------------------------------------------------
@@ -795,7 +820,7 @@ def _halves(
     units = int(unit.max()) + 1
     order = rng.permuted(np.tile(np.arange(units), (count, 1)), axis=1)
     picked = np.zeros((units, count), dtype=bool)
-    np.put_along_axis(picked, order[:, : units // 2].T, True, axis=0)  # noqa: FBT003
+    np.put_along_axis(picked, order[:, : units // 2].T, True, axis=0)
     half: Bools = picked[unit]
     if units < 4 or int(half.sum(axis=0).min()) <= k:
         raise ValueError(
