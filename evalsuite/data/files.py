@@ -8,6 +8,8 @@ Arrow copy of the listing to a cache; what evalsuite owes its users is to name e
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from .dataset import BadSample, Kind, Limits, Problem
 _SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
 )
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. O_NOFOLLOW: the path was
 # resolved when the folder was listed; a link that is there now was put there since.
 _FLAGS = (
@@ -120,6 +123,48 @@ def inside(path: str, top: str) -> str:
         raise BadSample("unreadable", f"the path cannot be resolved: {error}") from None
     if not (target == top or target.startswith(top.rstrip(os.sep) + os.sep)):
         raise BadSample("outside_folder", "it leads out of the data set's folder: not followed")
+    return target
+
+
+def relative(wanted: str | None, folder: str) -> str:
+    """Give the path that a row names, relative to the data set, once it stays within it.
+
+    Raises
+    ------
+    BadSample
+        If it names nothing, leaves the folder or is a URL.
+    """
+    if wanted is None:
+        raise BadSample("bad_metadata", "the row names no file")
+    if _URL.match(wanted):
+        raise BadSample("outside_folder", f"{wanted!r} is a URL: nothing is fetched")
+    # Windows' separator and drives count too: data travels, and `..\..\x` must not get through.
+    plain = wanted.replace("\\", "/")
+    name = posixpath.normpath(posixpath.join(folder, plain))
+    if name.startswith(("/", "../")) or name == ".." or re.match(r"[A-Za-z]:", plain):
+        raise BadSample("outside_folder", f"{wanted!r} leads out of the data set's folder")
+    return name
+
+
+def regular(path: str, top: str) -> str:
+    """Resolve a path within ``top`` to a regular file.
+
+    Raises
+    ------
+    BadSample
+        If it is outside, missing or not a regular file.
+    """
+    target = inside(path, top)
+    try:
+        mode = os.lstat(target).st_mode
+    except OSError as error:
+        raise bad_file(error) from None
+    except ValueError as error:
+        raise BadSample("missing", f"no such path can exist: {error}") from None
+    if stat.S_ISLNK(mode):
+        raise BadSample("unreadable", describe(mode))
+    if not stat.S_ISREG(mode):
+        raise BadSample("special_file", describe(mode))
     return target
 
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from evalsuite.errors import DataError
 
 from .dataset import BadSample, Contents, Limits, Problem, Sample
-from .files import FileStore, Listing, bad_file, clean, describe, head, inside, list_folder
+from .files import (
+    FileStore,
+    Listing,
+    bad_file,
+    clean,
+    describe,
+    head,
+    list_folder,
+    regular,
+    relative,
+)
 from .images import sniff
 from .rows import Columns, RowFile
 
@@ -30,7 +39,6 @@ _COMPANIONS = frozenset(
     }
 )  # fmt: skip
 _COMPANION_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "changelog"})
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def read(path: Path, limits: Limits, columns: dict[str, str]) -> Contents:
@@ -97,7 +105,8 @@ def _has_pictures(listing: Listing) -> bool:
     return False
 
 
-def _is_companion(name: str, path: str) -> bool:
+def is_companion(name: str, path: str) -> bool:
+    """Whether a file is text beside the pictures, and not a picture with such a name."""
     stem, ending = posixpath.splitext(posixpath.basename(name).lower())
     by_name = ending in _COMPANIONS or (ending == "" and stem in _COMPANION_NAMES)
     return by_name and sniff(head(path)) is None
@@ -123,14 +132,18 @@ def _read_folder(
     rows = _metadata_rows(metadata, listing, candidates, limits, columns)
     pictures: dict[str, str] = {}
     for name, file in candidates.items():
-        if name not in rows and _is_companion(name, file):
+        if name not in rows and is_companion(name, file):
             contents.ignored["companion"] += 1
         else:
             pictures[name] = file
     folders = _folders(pictures)
+    # One vocabulary of labels: the folders' names are none where the metadata has labels.
+    by_row = any(row.get("label") for row in rows.values())
     for name, file in pictures.items():
         row = rows.get(name)
         label, split = folders[name]
+        if by_row:
+            label = None
         source = clean(name)
         if row is None:
             contents.found.append((Sample(source, source, label=label, split=split), file))
@@ -148,6 +161,15 @@ def _read_folder(
         )
         contents.found.append((sample, file))
     return contents
+
+
+def split_of(name: str) -> str | None:
+    """Give the split of a shard by its folder or name: ``test/…``, ``train-00000-of-00004…``."""
+    for part in name.split("/"):
+        word = re.match(r"[A-Za-z]+", part)
+        if word and word[0].lower() in _SPLITS:
+            return word[0]
+    return None
 
 
 def _folders(names: Iterable[str]) -> dict[str, tuple[str | None, str | None]]:
@@ -194,7 +216,7 @@ def _metadata_rows(
                 continue
             wanted = fields["image"]
             try:
-                name = _relative(wanted, folder)
+                name = relative(wanted, folder)
             except BadSample as bad:
                 problems.append(bad.problem(where))
                 continue
@@ -228,26 +250,6 @@ def _rows_of(
         problems.append(bad_file(error).problem(clean(name)))
 
 
-def _relative(wanted: str | None, folder: str) -> str:
-    """Give the path that a row names, relative to the data set, once it stays within it.
-
-    Raises
-    ------
-    BadSample
-        If it names nothing, leaves the folder or is a URL.
-    """
-    if wanted is None:
-        raise BadSample("bad_metadata", "the row names no file")
-    if _URL.match(wanted):
-        raise BadSample("outside_folder", f"{wanted!r} is a URL: nothing is fetched")
-    # Windows' separator and drives count too: data travels, and `..\..\x` must not get through.
-    plain = wanted.replace("\\", "/")
-    name = posixpath.normpath(posixpath.join(folder, plain))
-    if name.startswith(("/", "../")) or name == ".." or re.match(r"[A-Za-z]:", plain):
-        raise BadSample("outside_folder", f"{wanted!r} leads out of the data set's folder")
-    return name
-
-
 def _read_manifest(path: Path, limits: Limits, columns: dict[str, str]) -> Contents:
     """Read a list of files; their paths are relative to the list, and must stay beneath it."""
     root = path.resolve().parent
@@ -266,8 +268,8 @@ def _read_manifest(path: Path, limits: Limits, columns: dict[str, str]) -> Conte
             wanted = fields.get("image")
             if wanted is not None and wanted.startswith(top + os.sep):
                 wanted = wanted[len(top) + 1 :]
-            name = _relative(wanted, "")
-            file = _regular(os.path.join(top, name), top)  # noqa: PTH118 - 2 µs, not 10
+            name = relative(wanted, "")
+            file = regular(os.path.join(top, name), top)  # noqa: PTH118 - 2 µs, not 10
         except BadSample as bad:
             problems.append(bad.problem(where))
             continue
@@ -292,25 +294,3 @@ def _read_manifest(path: Path, limits: Limits, columns: dict[str, str]) -> Conte
                 f"{', '.join(map(repr, list(names)[:30]))}: say which with columns={{'image': …}}"
             )
     return contents
-
-
-def _regular(path: str, top: str) -> str:
-    """Resolve a path within ``top`` to a regular file.
-
-    Raises
-    ------
-    BadSample
-        If it is outside, missing or not a regular file.
-    """
-    target = inside(path, top)
-    try:
-        mode = os.lstat(target).st_mode
-    except OSError as error:
-        raise bad_file(error) from None
-    except ValueError as error:
-        raise BadSample("missing", f"no such path can exist: {error}") from None
-    if stat.S_ISLNK(mode):
-        raise BadSample("unreadable", describe(mode))
-    if not stat.S_ISREG(mode):
-        raise BadSample("special_file", describe(mode))
-    return target

@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "label": ("label", "class", "class_name", "category", "cls", "target"),
     "group": ("group", "group_id", "speaker", "speaker_id", "patient_id", "subject_id"),
     "split": ("split", "subset", "partition"),
-    "text": ("text", "caption", "prompt", "description", "transcript", "transcription"),
+    "text": ("text", "txt", "caption", "prompt", "description", "transcript", "transcription"),
 }  # fmt: skip
 """What a column may be called, first come first served; upper and lower case are the same."""
 

@@ -1,0 +1,213 @@
+"""WebDataset shards: tars in which members of one name and different endings are one sample.
+
+The tars are indexed once by their headers, then read at any place. ``datasets``' WebDataset reader
+goes through the tars in order only, and gives up at a sample whose members differ from the first
+ones'. Nothing is ever unpacked.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .dataset import BadSample, Contents, Limits, Problem, Sample
+from .files import Listing, clean, read_file, relative
+from .images import EXTENSIONS
+from .readers import is_companion, split_of
+from .rows import Columns, Row, parse_json
+
+_TEXTS = frozenset({"cls", "txt", "text", "caption", "transcript", "id", "label"})
+_HEADER = 2**20
+
+
+class _Headers(io.BufferedReader):
+    """A tar whose headers may not ask for more memory than headers need."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0 or size > _HEADER:
+            raise tarfile.ReadError(f"a header asks for {size} bytes")
+        return super().read(size)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The members of one sample: what comes after the first dot, to offset and size."""
+
+    members: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class _TarStore:
+    """``where`` is the tar's path, offset and size."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def read(self, where: tuple[str, int, int]) -> bytes:
+        """Read one member."""
+        path, offset, size = where
+        return read_file(path, self._limits, offset, size)
+
+
+def read_tars(path: Path, listing: Listing, limits: Limits, columns: dict[str, str]) -> Contents:
+    """Read the listing of one tar, or of a folder of them."""
+    contents = Contents(
+        path.resolve().name,
+        "webdataset",
+        Path(os.path.realpath(path if path.is_dir() else path.parent)),
+        _TarStore(limits),
+        problems=listing.problems,
+        ignored=listing.ignored,
+    )
+    finder = Columns({key: name for key, name in columns.items() if key != "image"})
+    for name, file in sorted(listing.files.items()):
+        if not name.lower().endswith(".tar"):
+            contents.ignored["companion" if is_companion(name, file) else "other"] += 1
+            continue
+        groups: dict[str, _Group] = {}
+        try:
+            with Path(file).open("rb", buffering=0) as raw:
+                _index(_Headers(raw, 65536), clean(name), groups, contents)
+        except OSError as error:
+            detail = f"the tar cannot be read: {error.strerror}"
+            contents.problems.append(Problem(clean(name), "unreadable", detail))
+        for key, group in groups.items():
+            _add(name, file, key, group, finder, columns.get("image"), limits, contents)
+    if contents.found:
+        finder.require_given(contents.name)
+    return contents
+
+
+def _index(data: BinaryIO, shard: str, groups: dict[str, _Group], contents: Contents) -> None:
+    """Note where each member is."""
+    problems = contents.problems
+    end = data.seek(0, os.SEEK_END)
+    data.seek(0)
+    if end == 0:
+        problems.append(Problem(shard, "truncated", "it is empty: 0 bytes"))
+        return
+    at = 0
+    try:
+        with tarfile.open(fileobj=data, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # it would keep every header
+                at = tar.offset
+                _note(member, shard, end, groups, contents)
+            at = tar.offset
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        detail = f"the tar is damaged after byte {at:,}, the rest is not read: {error}"
+        problems.append(Problem(shard, "unreadable", clean(detail)))
+        return
+    # tarfile takes a damaged header for the end of the tar. A true end is all zeros.
+    data.seek(min(at, end))
+    while block := data.read(65536):
+        if block.strip(b"\0"):
+            detail = f"the tar is damaged, or another one follows, after byte {at:,}: not read"
+            problems.append(Problem(shard, "unreadable", detail))
+            return
+
+
+def _note(
+    member: tarfile.TarInfo,
+    shard: str,
+    end: int,
+    groups: dict[str, _Group],
+    contents: Contents,
+) -> None:
+    source = f"{shard}#{clean(member.name)}"
+    if member.isdir():
+        return
+    try:
+        name = relative(clean(member.name), "")
+        _check_member(member, end)
+    except BadSample as bad:
+        contents.problems.append(bad.problem(source))
+        return
+    folder, base = posixpath.split(name)
+    key, dot, ending = base.partition(".")
+    if base.startswith("."):
+        contents.ignored["hidden"] += 1
+    elif not dot or not ending:
+        contents.ignored["other"] += 1
+    else:
+        members = groups.setdefault(posixpath.join(folder, key), _Group()).members
+        if ending.lower() in members:
+            detail = "a member of this name was there before: the first counts"
+            contents.problems.append(Problem(source, "duplicate_id", detail))
+        else:
+            members[ending.lower()] = (member.offset_data, member.size)
+
+
+def _check_member(member: tarfile.TarInfo, end: int) -> None:
+    """Check that a member is plain bytes that are there; raise BadSample if not."""
+    if member.issym() or member.islnk():
+        raise BadSample("special_file", "a link within a tar: not followed")
+    if not member.isreg() or member.issparse():
+        raise BadSample("special_file", "not a plain file")
+    if member.offset_data + member.size > end:
+        raise BadSample("truncated", "the tar ends before it does")
+
+
+def _add(
+    shard: str,
+    file: str,
+    key: str,
+    group: _Group,
+    finder: Columns,
+    given: str | None,
+    limits: Limits,
+    contents: Contents,
+) -> None:
+    """Make a sample of the members of one name."""
+    name = f"{clean(shard)}#{key}"
+    problems = contents.problems
+    pictures = [e for e in group.members if "." + e.rpartition(".")[2] in EXTENSIONS]
+    if given is not None:
+        pictures = [given.lower()] if given.lower() in group.members else []
+    if not pictures:
+        has = ", ".join("." + ending for ending in sorted(group.members))
+        problems.append(Problem(name, "missing", f"no image among its members: {has}"))
+        return
+    ending = min(pictures)
+    if len(pictures) > 1:
+        detail = (
+            f"several images ({', '.join(sorted(pictures))}): .{ending} is taken; "
+            "choose with columns={'image': …}"
+        )
+        problems.append(Problem(name, "bad_metadata", detail, lost=False))
+    row = _row(file, name, group, limits, problems)
+    fields = finder.fields(row)
+    sample = Sample(
+        id=fields.get("id") or name,
+        source=f"{name}.{ending}",
+        label=fields.get("label"),
+        group=fields.get("group"),
+        split=fields.get("split") or split_of(shard),
+        text=fields.get("text"),
+    )
+    contents.found.append((sample, (file, *group.members[ending])))
+
+
+def _row(file: str, name: str, group: _Group, limits: Limits, problems: list[Problem]) -> Row:
+    """Read what the members beside the picture say; JSON is believed before the rest."""
+    texts: Row = {}
+    row: Row = {}
+    small = Limits(max_bytes=limits.max_line)
+    for ending, (offset, size) in group.members.items():
+        if ending not in _TEXTS and ending != "json":
+            continue
+        try:
+            data: Any = read_file(file, small, offset, size) if size else b""
+            if ending == "json":
+                row = parse_json(data)
+            else:
+                texts[ending] = data.decode("utf-8", "backslashreplace").strip()
+        except (BadSample, ValueError) as error:
+            problems.append(
+                Problem(f"{name}.{ending}", "bad_metadata", clean(str(error)), lost=False)
+            )
+    return texts | {column: value for column, value in row.items() if value is not None}

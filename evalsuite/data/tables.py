@@ -1,0 +1,483 @@
+"""Data sets that are tables: Parquet files, and ``datasets.Dataset`` on disk or in memory.
+
+Parquet is read by pyarrow itself: ``load_dataset("parquet")`` first writes all of it to a cache as
+Arrow, and its streaming mode has no random access. Features written by ``datasets`` (the names of
+classes) are in the file's metadata, as JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evalsuite.errors import DataError
+
+from .dataset import BadSample, Contents, Limits, Problem, Sample
+from .files import Listing, clean, list_folder, read_file, regular, relative
+from .readers import is_companion, split_of
+from .rows import ALIASES, Columns, Row, parse_json
+
+if TYPE_CHECKING:
+    import datasets
+
+_BATCH_BYTES = 8 * 2**20
+_KEPT_ROWS = 256
+_OPEN_GROUPS = 3
+
+
+def read_parquet(path: Path, listing: Listing, limits: Limits, columns: dict[str, str]) -> Contents:
+    """Read the listing of one Parquet file, or of a folder of them."""
+    root = Path(os.path.realpath(path if path.is_dir() else path.parent))
+    store = _ParquetStore(root, limits)
+    contents = Contents(
+        path.resolve().name,
+        "parquet",
+        root,
+        store,
+        problems=listing.problems,
+        ignored=listing.ignored,
+        by_location=True,
+    )
+    finder = Columns(columns)
+    refused: DataError | None = None
+    for name, file in sorted(listing.files.items()):
+        if not name.lower().endswith(".parquet"):
+            contents.ignored["companion" if is_companion(name, file) else "other"] += 1
+            continue
+        try:
+            _read_parquet_file(name, file, store, finder, contents)
+        except (pa.ArrowException, OSError) as error:
+            detail = f"the Parquet file cannot be read: {_first_line(error)}"
+            contents.problems.append(Problem(clean(name), "unreadable", detail))
+        except DataError as error:  # no column of images: fatal only if no file has one
+            refused = refused or error
+            contents.problems.append(Problem(clean(name), "bad_metadata", str(error)))
+    if refused is not None and not contents.found:
+        raise refused
+    if contents.found:
+        finder.require_given(contents.name)
+    return contents
+
+
+def _read_parquet_file(
+    name: str, file: str, store: _ParquetStore, finder: Columns, contents: Contents
+) -> None:
+    with pq.ParquetFile(file) as parquet:
+        schema = parquet.schema_arrow
+        image = _image_column(schema, finder.given.get("image"), name)
+        number = store.add(file, image, parquet.metadata)
+        names = _class_names(schema)
+        scalars = [c for c in schema.names if c != image and _is_scalar(schema.field(c).type)]
+        used = set(finder.of((*scalars, image)).values()) - {image}
+        wanted = [c for c in scalars if c in used]
+        total = parquet.metadata.num_rows
+        rows = (
+            _parquet_batches(parquet, wanted, names) if wanted else iter([{} for _ in range(total)])
+        )
+        found = [
+            (sample, (number, index))
+            for index, sample in _samples(rows, clean(name), split_of(name), finder, contents)
+        ]
+    contents.found.extend(found)
+
+
+def _parquet_batches(
+    parquet: pq.ParquetFile, wanted: Sequence[str] | None, names: Mapping[str, list[str]]
+) -> Iterator[Row]:
+    for batch in parquet.iter_batches(batch_size=1024, columns=wanted):
+        for row in batch.to_pylist():
+            yield _named(row, names)
+
+
+def parquet_rows(name: str, path: str, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
+    """Give number and cells of each row of a ``metadata.parquet``."""
+    try:
+        with pq.ParquetFile(path) as parquet:
+            names = _class_names(parquet.schema_arrow)
+            yield from enumerate(_parquet_batches(parquet, None, names), start=1)
+    except (pa.ArrowException, OSError) as error:
+        detail = f"the Parquet file cannot be read: {_first_line(error)}"
+        problems.append(Problem(clean(name), "bad_metadata", detail, lost=False))
+
+
+def read_disk(path: Path, limits: Limits, columns: dict[str, str]) -> Contents:
+    """Read what ``save_to_disk`` of a ``Dataset`` or a ``DatasetDict`` has written.
+
+    ``load_from_disk`` opens whatever files ``state.json`` names, so that these names are checked
+    first.
+    """
+    root = Path(os.path.realpath(path))
+    parts: list[tuple[str | None, Path]] = [(None, root)]
+    if (root / "dataset_dict.json").is_file():
+        splits = _json_file(root / "dataset_dict.json").get("splits")
+        if not isinstance(splits, list) or not all(isinstance(s, str) for s in splits):
+            raise DataError(f"{path.name!r}: dataset_dict.json names no splits")
+        parts = []
+        for split in splits:
+            if split in ("", ".", "..") or "/" in split or os.sep in split:
+                raise DataError(f"{path.name!r}: {split!r} in dataset_dict.json is no split's name")
+            parts.append((split, root / split))
+    contents = Contents(root.name, "hf-disk", root, _RowStore(root, limits), by_location=True)
+    finder = Columns(columns)
+    for split, folder in parts:
+        _check_disk(folder, root)
+        _add_table(_load(folder), split, finder, contents)
+    finder.require_given(root.name)
+    listing = list_folder(root)
+    contents.problems.extend(listing.problems)
+    contents.ignored.update(listing.ignored)
+    return contents
+
+
+def _check_disk(folder: Path, root: Path) -> None:
+    """Check that every file that ``load_from_disk`` will open is in the data set's folder."""
+    inner = os.path.relpath(folder, root)
+    try:
+        for name in ("state.json", "dataset_info.json"):
+            regular(str(folder / name), str(root))
+        files = _json_file(folder / "state.json").get("_data_files")
+        for file in files if isinstance(files, list) else [None]:
+            named = file.get("filename") if isinstance(file, dict) else None
+            inner_name = relative(named if isinstance(named, str) else None, inner)
+            regular(str(root / inner_name), str(root))
+    except BadSample as bad:
+        raise DataError(f"{root.name!r} is no data set that can be opened: {bad}") from None
+
+
+def _load(folder: Path) -> datasets.Dataset:
+    import datasets
+
+    try:
+        table = datasets.load_from_disk(str(folder), keep_in_memory=False)
+        # Arrow files are mapped into memory as they are: offsets that lie would crash the process.
+        table.data.validate(full=True)
+    except Exception as error:  # a damaged file or schema makes it raise nearly anything
+        raise DataError(
+            f"{folder.name!r} cannot be opened as a data set on disk: {_first_line(error)}"
+        ) from None
+    return table
+
+
+def read_memory(table: datasets.Dataset, limits: Limits, columns: dict[str, str]) -> Contents:
+    """Read the listing of a ``datasets.Dataset``; files that it names are read where they are."""
+    name = str(table.info.dataset_name or table.builder_name or "dataset")
+    contents = Contents(name, "hf-memory", None, _RowStore(None, limits), by_location=True)
+    finder = Columns(columns)
+    split = str(table.split) if table.split is not None else None
+    _add_table(table, split, finder, contents)
+    finder.require_given(name)
+    return contents
+
+
+def _add_table(
+    table: datasets.Dataset, split: str | None, finder: Columns, contents: Contents
+) -> None:
+    store = contents.store
+    if not isinstance(store, _RowStore):
+        raise TypeError(f"a table needs a row store, not {type(store).__name__}")
+    schema = table.features.arrow_schema
+    label = split or contents.name
+    image = _image_column(schema, finder.given.get("image"), contents.name)
+    scalars = [c for c in schema.names if c != image and _is_scalar(schema.field(c).type)]
+    used = set(finder.of((*scalars, image)).values()) - {image}
+    wanted = [c for c in scalars if c in used]
+    names = {
+        column: list(feature.names)
+        for column, feature in table.features.items()
+        if hasattr(feature, "names") and isinstance(feature.names, list)
+    }
+    plain = table.with_format("arrow")
+    number = store.add(plain.select_columns([image]), image)
+    rows: Iterator[Row] = iter([{} for _ in range(len(table))])
+    if wanted:
+        rows = (
+            _named(row, names)
+            for batch in plain.select_columns(wanted).iter(1024)
+            for row in batch.to_pylist()
+        )
+    contents.found.extend(
+        (sample, (number, index))
+        for index, sample in _samples(rows, clean(label), split, finder, contents)
+    )
+
+
+def _samples(
+    rows: Iterator[Row], name: str, split: str | None, finder: Columns, contents: Contents
+) -> Iterator[tuple[int, Sample]]:
+    for index, row in enumerate(rows):
+        unknown = row.pop(_UNKNOWN, None)
+        fields = finder.fields(row)
+        source = f"{name}#row {index}"
+        if unknown is not None:
+            detail = f"{unknown} is the number of no class"
+            contents.problems.append(Problem(source, "bad_metadata", detail, lost=False))
+        yield (
+            index,
+            Sample(
+                id=fields.get("id") or f"{name}#{index:07d}",
+                source=source,
+                label=fields.get("label"),
+                group=fields.get("group"),
+                split=fields.get("split") or split,
+                text=fields.get("text"),
+            ),
+        )
+
+
+_UNKNOWN = "\0unknown class"
+
+
+def _named(row: Row, names: Mapping[str, list[str]]) -> Row:
+    """Put the names of classes for their numbers; −1 is how ``datasets`` says no class."""
+    for column, classes in names.items():
+        number = row.get(column)
+        if not isinstance(number, int):
+            continue
+        if 0 <= number < len(classes):
+            row[column] = classes[number]
+        elif number == -1:
+            row[column] = None
+        else:
+            row[_UNKNOWN] = number
+    return row
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Give the names of classes that ``datasets`` has noted in a Parquet file."""
+    noted = (schema.metadata or {}).get(b"huggingface")
+    if noted is None:
+        return {}
+    try:
+        features = parse_json(noted)["info"]["features"]
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}  # a note that cannot be read leaves the numbers as they are
+
+
+def _image_column(schema: pa.Schema, given: str | None, where: str) -> str:
+    """Find the column that holds the pictures, or else their paths."""
+    names: list[str] = list(schema.names)
+    hint = "say which with columns={'image': …}"
+    have = ", ".join(f"{name!r} ({schema.field(name).type})" for name in names[:30])
+    if given is not None:
+        if given not in names:
+            raise DataError(f"{where!r} has no column {given!r} for 'image'; it has {have}")
+        kind = schema.field(given).type
+        if not (_is_binary(kind) or _is_picture(kind) or _is_string(kind)):
+            raise DataError(
+                f"{where!r}: column {given!r} holds {kind}, not encoded images or paths"
+            )
+        return given
+    lower = {name.lower(): name for name in reversed(names)}
+    usual = [lower[alias] for alias in ALIASES["image"] if alias in lower]
+    for fits in (_is_picture, _is_binary):
+        held = [name for name in names if fits(schema.field(name).type)]
+        if len(held) == 1:
+            return held[0]
+        for name in usual:
+            if name in held:
+                return name
+        if held:
+            raise DataError(
+                f"{where!r} has several columns that could hold the images "
+                f"({', '.join(map(repr, held))}): {hint}"
+            )
+    for name in usual:
+        if _is_string(schema.field(name).type):
+            return name
+    raise DataError(f"{where!r} has no column of encoded images; it has {have}: {hint}")
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_scalar(kind.value_type)
+    return not (_is_binary(kind) or pa.types.is_nested(kind))
+
+
+def _encoded(value: Any, root: Path | None, limits: Limits) -> bytes:
+    """Give the bytes of one cell of the image column."""
+    path = value if isinstance(value, str) else None
+    if isinstance(value, dict):
+        path, value = value.get("path"), value.get("bytes")
+    if isinstance(value, bytes):
+        if not value:
+            raise BadSample("truncated", "it is empty: 0 bytes")
+        if len(value) > limits.max_bytes:
+            raise BadSample(
+                "oversized", f"{len(value):,} bytes; at most {limits.max_bytes:,} are read"
+            )
+        return value
+    if not isinstance(path, str) or not path:
+        raise BadSample("missing", "the row holds no image")
+    if root is None:  # the user's own object: its files are where the user's program put them
+        if "://" in path:
+            raise BadSample("outside_folder", f"{path!r} is a URL: nothing is fetched")
+        return read_file(os.path.realpath(path), limits)
+    return read_file(regular(str(root / relative(path, "")), str(root)), limits)
+
+
+class _RowStore:
+    """Rows of ``datasets.Dataset`` objects: mapped into memory, so that any row is at hand."""
+
+    def __init__(self, root: Path | None, limits: Limits) -> None:
+        self._root = root
+        self._limits = limits
+        self._tables: list[tuple[Any, str]] = []
+
+    def add(self, table: Any, image: str) -> int:
+        self._tables.append((table, image))
+        return len(self._tables) - 1
+
+    def read(self, where: tuple[int, int]) -> bytes:
+        """Read one row."""
+        number, row = where
+        table, image = self._tables[number]
+        try:
+            value = table[row].column(image)[0].as_py()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise BadSample("unreadable", f"the row cannot be read: {_first_line(error)}") from None
+        return _encoded(value, self._root, self._limits)
+
+
+class _ParquetStore:
+    """Rows of Parquet files, decoded a few at a time.
+
+    Parquet can only be decoded from the start of a row group. A cursor per row group goes on from
+    where it is, and keeps the last rows, so that threads that ask for neighbouring rows share the
+    work; memory is bounded by rows, not by the size of a row group.
+    """
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self._root = root
+        self._limits = limits
+        self._files: list[tuple[str, str, list[int], list[int]]] = []
+        self._cursors: OrderedDict[tuple[int, int], _Cursor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, file: str, image: str, metadata: Any) -> int:
+        """Note a file; give its number."""
+        starts, batches = [], []
+        start = 0
+        for group in range(metadata.num_row_groups):
+            part = metadata.row_group(group)
+            size = sum(
+                part.column(c).total_uncompressed_size
+                for c in range(part.num_columns)
+                if part.column(c).path_in_schema.split(".")[0] == image
+            )
+            starts.append(start)
+            rows = max(1, part.num_rows)
+            batches.append(max(1, min(128, _BATCH_BYTES * rows // max(1, size))))
+            start += part.num_rows
+        self._files.append((file, image, starts, batches))
+        return len(self._files) - 1
+
+    def read(self, where: tuple[int, int]) -> bytes:
+        """Read one row."""
+        number, row = where
+        file, image, starts, batches = self._files[number]
+        group = bisect_right(starts, row) - 1
+        with self._lock:
+            cursor = self._cursors.pop((number, group), None)
+            if cursor is None:
+                cursor = _Cursor(file, image, group, batches[group])
+            self._cursors[number, group] = cursor
+            while len(self._cursors) > _OPEN_GROUPS:
+                self._cursors.popitem(last=False)
+        return _encoded(cursor.value(row - starts[group]), self._root, self._limits)
+
+
+class _Cursor:
+    """A place in one row group of one file."""
+
+    def __init__(self, file: str, image: str, group: int, batch_size: int) -> None:
+        self._file, self._image, self._group, self._size = file, image, group, batch_size
+        self._lock = threading.Lock()
+        self._kept: deque[tuple[int, Any]] = deque(maxlen=max(4, _KEPT_ROWS // batch_size))
+        self._batches: Iterator[Any] = iter(())
+        self._next = -1
+        self._broken: tuple[int, BadSample] | None = None
+
+    def value(self, row: int) -> Any:
+        """Give the cell of a row of this group."""
+        with self._lock:
+            if self._broken is not None and row >= self._broken[0]:
+                raise self._broken[1]
+            kept = self._find(row)
+            if kept is None and not 0 <= self._next <= row:
+                self._restart()
+            while kept is None:
+                self._step()
+                kept = self._find(row)
+            return kept
+
+    def _find(self, row: int) -> Any:
+        for start, column in self._kept:
+            if start <= row < start + len(column):
+                value = column[row - start].as_py()
+                return {} if value is None else value
+        return None
+
+    def _restart(self) -> None:
+        self._kept.clear()
+        self._next = 0
+        try:
+            parquet = pq.ParquetFile(self._file, pre_buffer=False)
+            self._batches = parquet.iter_batches(
+                batch_size=self._size,
+                row_groups=[self._group],
+                columns=[self._image],
+                use_threads=False,
+            )
+        except (pa.ArrowException, OSError) as error:
+            self._fail(error)
+
+    def _step(self) -> None:
+        try:
+            batch = next(self._batches)
+        except (pa.ArrowException, OSError, StopIteration) as error:
+            self._fail(error)
+        column = batch.column(0)
+        self._kept.append((self._next, column))
+        self._next += len(column)
+
+    def _fail(self, error: Exception) -> None:
+        detail = f"the row group is damaged: {_first_line(error) or 'it ends too early'}"
+        bad = BadSample("unreadable", detail)
+        self._broken = (self._next, bad)
+        raise bad
+
+
+def _json_file(path: Path) -> Row:
+    try:
+        return parse_json(read_file(str(path), Limits()))
+    except (BadSample, ValueError) as error:
+        raise DataError(f"{path.name!r} of the data set cannot be read: {error}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return clean(str(error)).partition("\n")[0][:300]
