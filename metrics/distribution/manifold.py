@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: is a sample on the other set's manifold?
+"""Precision, recall, density and coverage: which samples lie on the other set's manifold.
 
 A manifold is the union of balls, one around each sample, that reach to its k-th nearest neighbour
 of the same set. Whether a point lies in a ball is a comparison of two distances, so everything here
@@ -513,9 +513,7 @@ def _first(inverse: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _squared_radii(p: _Points, k: int) -> torch.Tensor:
-    """Framed squared distance of each distinct point to its k-th nearest other sample, copies
-    counted.
-    """
+    """Give each distinct point's framed squared distance to its k-th nearest other sample."""
     radii = torch.zeros(p.n, dtype=torch.float64, device=p.work.device)
     need = k + 1 - p.count
     taken = min(k, p.n - 1)
@@ -607,8 +605,9 @@ def _balls(
 
 
 class _NeighbourLists:
-    """Each pooled row's nearest others, nearest first, in an order that does not change when the
-    list is made longer: by exact distance, then by row.
+    """Each pooled row's nearest others, by exact distance, then by row.
+
+    So the order does not change when a list is made longer.
     """
 
     def __init__(self, z: torch.Tensor) -> None:
@@ -624,7 +623,7 @@ class _NeighbourLists:
     def nearest(
         self, rows: npt.NDArray[np.intp], length: int
     ) -> tuple[npt.NDArray[np.int32], Bools]:
-        """The first ``length`` of these rows' lists, and where a new distance begins."""
+        """Give the first ``length`` of these rows' lists, and where a new distance begins."""
         order = np.empty((rows.size, length), dtype=np.int32)
         new = np.empty((rows.size, length), dtype=bool)
         # 2**20: the candidates' sort keys take some ten times the block's own memory.
@@ -721,19 +720,21 @@ class _Walk:
         self.open &= ~(new[:, None] & (self.met >= self.k))
         self.met += self.open & (other == self.side)
         # Sides are 1 and 2, 0 outside: only two opposite ones add up to 3.
-        hit = self.open & (other + self.side == 3)
+        hit: Bools = self.open & (other + self.side == 3)
         self.found |= hit
         self.held += hit
         return hit
 
     def take_held(self) -> npt.NDArray[np.int64]:
         """Synthetic members met in the balls of real rows since the last call, per column."""
-        total = np.where(self.side == 1, self.held, 0).sum(axis=0, dtype=np.int64)
+        total: npt.NDArray[np.int64] = np.where(self.side == 1, self.held, 0).sum(
+            axis=0, dtype=np.int64
+        )
         self.held[:] = 0
         return total
 
     def going(self) -> Bools:
-        return self.open.any(axis=1)
+        return np.asarray(self.open.any(axis=1))
 
     def keep(self, rows: Bools) -> None:
         for name in ("side", "open", "met", "found", "held"):
@@ -762,7 +763,7 @@ def _standard_errors(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """Standard errors of the four, and the independent units behind each.
+    """Give the standard errors of the four, and the independent units behind each.
 
     Halving one side at a time keeps the variances of the two samplings apart, so that each may be
     scaled by its own size.
