@@ -18,16 +18,23 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import stdtr, stdtrit
 
-from .._check import Array, features, pair
-from ..inference import check_masks
+from .._check import Array, features, groups_of, pair
 from .._result import Interval, Scalar
+from ..inference import (
+    Groups,
+    check_masks,
+    max_t,
+    p_value,
+    permutation_masks,
+    pool_groups,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Kernel: TypeAlias = Literal["polynomial", "rbf", "rbf-multi", "energy", "cmmd"]
-Estimator: TypeAlias = Literal["full", "block", "linear"]
 
 KERNELS: Final[tuple[Kernel, ...]] = get_args(Kernel)
 
@@ -68,7 +75,7 @@ class KernelResult(Scalar):
     """
 
     kernel: Kernel
-    estimator: Estimator
+    estimator: str
     bandwidth: float | None
     variance: float | None
     ci: Interval | None
@@ -90,13 +97,14 @@ class KernelFamily:
         Kernel to :class:`KernelResult`; the p-values in them are not adjusted.
     p_adjusted : dict
         Kernel to its family-wise p-value (step-down max-T over the kernels).
-    p_value : float
-        Of the global null hypothesis: the smallest of the adjusted ones.
+    p_value : float or None
+        Of the global null hypothesis: the smallest of the adjusted ones; None, and
+        ``p_adjusted`` empty, without permutations.
     """
 
     results: dict[Kernel, KernelResult]
     p_adjusted: dict[Kernel, float]
-    p_value: float
+    p_value: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +283,8 @@ class _Quadratic:
             every, touching = yy, xy
             xy = touching - xx
             yy = every - 2 * touching + xx
-        return _distance(kernel, xx, yy, xy, *self.count)
+        n, m = self.count
+        return _distance(kernel, xx=xx, yy=yy, xy=xy, n=n, m=m)
 
 
 class _RowSums:
@@ -284,9 +293,9 @@ class _RowSums:
     def __init__(self, n: int, space: _Space) -> None:
         self.n = n
         total = len(space.rows)
-        zeros = {"dtype": torch.float64, "device": space.rows.device}
-        self.rows = {k: torch.zeros((total, 2), **zeros) for k in space.kernels}
-        self.squares = {k: torch.zeros(3, **zeros) for k in space.kernels}
+        zeros = torch.zeros((total, 2), dtype=torch.float64, device=space.rows.device)
+        self.rows = {k: zeros.clone() for k in space.kernels}
+        self.squares = {k: zeros.new_zeros(3) for k in space.kernels}
 
     def add(self, kernel: Kernel, rows: slice, cols: slice, k: torch.Tensor) -> None:
         a, b = int(rows.start >= self.n), int(cols.start >= self.n)
@@ -318,23 +327,20 @@ class _Moments:
     fyy: float
 
     def value(self, kernel: Kernel) -> float:
-        parts = (np.asarray(v.sum()) for v in (self.x, self.y, self.xy))
-        return float(
-            _distance(
-                kernel, *parts, np.asarray(float(len(self.x))), np.asarray(float(len(self.y)))
-            )
+        xx, yy, xy, n, m = (
+            np.asarray(v, dtype=np.float64)
+            for v in (self.x.sum(), self.y.sum(), self.xy.sum(), len(self.x), len(self.y))
         )
+        return float(_distance(kernel, xx=xx, yy=yy, xy=xy, n=n, m=m))
 
     def unbiased(self) -> float:
+        """Give the U-statistic, also for a kernel whose published value is the V-statistic."""
         n, m = len(self.x), len(self.y)
-        return float(
-            self.x.sum() / (n * (n - 1))
-            + self.y.sum() / (m * (m - 1))
-            - 2 * self.xy.sum() / (n * m)
-        )
+        within = self.x.sum() / (n * (n - 1)) + self.y.sum() / (m * (m - 1))
+        return float(within - 2 * self.xy.sum() / (n * m))
 
-    def variance(self) -> float:
-        """Estimate the variance of the U-statistic, first and second order, each part unbiased.
+    def variance(self) -> tuple[float, float]:
+        """Estimate the variance of the U-statistic: its first- and its second-order part.
 
         By Hoeffding's decomposition, with a(x) = E k(x,x'), b(x) = E k(x,y) and k~ the kernel
         centred in both arguments::
@@ -342,8 +348,8 @@ class _Moments:
             4 Var(a-b)(x)/n + 4 Var(a-b)(y)/m + 2 E k~(x,x')²/(n(n-1)) + 2 E k~(y,y')²/(m(m-1))
               + 4 E k~(x,y)²/(nm)
 
-        Products of expectations are estimated by sums over distinct indices. A part that comes
-        out negative, as it may when its true value is near 0, counts as 0.
+        Products of expectations are estimated by sums over distinct indices, so that each term is
+        unbiased. One that comes out negative, as it may when it is truly near 0, counts as 0.
         """
         n, m = len(self.x), len(self.y)
         # A shift of the kernel changes nothing but the rounding.
@@ -358,17 +364,17 @@ class _Moments:
         bx = (xy @ xy - fxy) / (n * m * (m - 1))
         by = (yx @ yx - fxy) / (n * m * (n - 1))
         mean_xy = (t * t - xy @ xy - yx @ yx + fxy) / (n * (n - 1) * m * (m - 1))
-        total = 4 / (n * m) * max(fxy / (n * m) - bx - by + mean_xy, 0.0)
+        first = 0.0
+        second = 4 / (n * m) * max(fxy / (n * m) - bx - by + mean_xy, 0.0)
         for r, q, f, b, k, other in ((x, xy, fxx, bx, n, m), (y, yx, fyy, by, m, n)):
             s = r.sum()
             a = (r @ r - f) / (k * (k - 1) * (k - 2))
             mean = (s * s - 4 * (r @ r) + 2 * f) / (k * (k - 1) * (k - 2) * (k - 3))
             ab = (r @ q) / (k * (k - 1) * other)
             mean_ab = (s * t - 2 * (r @ q)) / (k * (k - 1) * (k - 2) * other)
-            first = (a - mean) + (b - mean_xy) - 2 * (ab - mean_ab)
-            total += 4 / k * max(first, 0.0)
-            total += 2 / (k * (k - 1)) * max(f / (k * (k - 1)) - 2 * a + mean, 0.0)
-        return float(total)
+            first += 4 / k * max(a - mean + b - mean_xy - 2 * (ab - mean_ab), 0.0)
+            second += 2 / (k * (k - 1)) * max(f / (k * (k - 1)) - 2 * a + mean, 0.0)
+        return float(first), float(second)
 
     def variance_of_groups(self, groups: np.ndarray | None, other: np.ndarray | None) -> float:
         """Estimate the variance to first order with rows dependent within a group."""
@@ -388,6 +394,7 @@ class _Moments:
 
 def _distance(
     kernel: Kernel,
+    *,
     xx: npt.NDArray[np.float64],
     yy: npt.NDArray[np.float64],
     xy: npt.NDArray[np.float64],
@@ -401,10 +408,13 @@ def _distance(
     return xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
 
 
-def _check_kernels(kernels: Sequence[Kernel]) -> None:
-    unknown = sorted(set(kernels) - set(KERNELS))
-    if unknown or not kernels:
-        raise ValueError(f"kernels must be some of {', '.join(KERNELS)}; got {list(kernels)}")
+def _check_kernels(kernels: Sequence[str]) -> tuple[Kernel, ...]:
+    known = tuple(k for name in kernels for k in KERNELS if k == name)
+    if len(known) != len(kernels) or len(set(known)) != len(known) or not known:
+        raise ValueError(
+            f"kernels must be some of {', '.join(KERNELS)}, each once; got {list(kernels)}"
+        )
+    return known
 
 
 def _check_bandwidth(bandwidth: float | None) -> None:
@@ -416,10 +426,11 @@ def _spaces(
     parts: Sequence[torch.Tensor], kernels: Sequence[Kernel], bandwidth: float | None
 ) -> Iterator[_Space]:
     """One pass for CMMD, on unit vectors, and one for all other kernels."""
-    _check_kernels(kernels)
     _check_bandwidth(bandwidth)
     plain = [k for k in kernels if k != "cmmd"]
-    if bandwidth is None and {"rbf", "rbf-multi"} & set(plain):
+    if not {"rbf", "rbf-multi"} & set(plain):
+        bandwidth = None
+    elif bandwidth is None:
         bandwidth = _median(parts)
     if plain:
         yield _Space(parts, plain, bandwidth)
@@ -450,6 +461,355 @@ def _median(parts: Sequence[torch.Tensor], seed: int = 0) -> float:
     # What is left of the difference of two equal rows is rounding.
     d2 = d2[d2 > 1e-12 * scale]
     return math.sqrt(float(d2.median())) if len(d2) else 1.0
+
+
+def kernel_distance(
+    real: Array,
+    synthetic: Array,
+    kernel: str = "polynomial",
+    *,
+    estimator: str = "full",
+    bandwidth: float | None = None,
+    block_size: int | None = None,
+    permutations: int = 0,
+    groups_real: Groups = None,
+    groups_synthetic: Groups = None,
+    level: float = 0.95,
+    seed: int = 0,
+    block_rows: int = _BLOCK,
+) -> KernelResult:
+    """Compute the squared maximum mean discrepancy between two sets, or the energy distance.
+
+    Kernels:
+
+    - ``"polynomial"``: ``(x·y/d + 1)³``, the KID of Bińkowski et al. when the features are
+      Inception's. Sensitive to means and to the features' scale.
+    - ``"rbf"``: ``exp(-|x-y|²/(2σ²))``, by default with the median distance as σ.
+    - ``"rbf-multi"``: mean of five RBF kernels at 1/4, 1/2, 1, 2 and 4 times σ.
+    - ``"energy"``: ``-|x-y|``, so that the value is 2E|x-y| - E|x-x'| - E|y-y'|. No bandwidth.
+      Computed in float64 whatever the input, since a square root of a difference is taken.
+    - ``"cmmd"``: as published: rows scaled to unit length, RBF with σ = 10, the biased
+      V-statistic, times 1,000.
+
+    Estimators: ``"full"`` takes every pair once, exact and without chance, in O((n+m)² d) time and
+    O(block_rows²) memory. ``"block"`` averages over disjoint blocks of both sets, O(n b d), and
+    ``"linear"`` over disjoint pairs, O(n d); both put the rows into a seeded random order first and
+    have more variance, the linear one much more.
+
+    Parameters
+    ----------
+    real, synthetic : array, shape (n, d), (m, d)
+        Features, at least 2 rows each (4 for a variance). float32 stays float32; the error
+        against float64 is below 1e-5 of ``spread``.
+    kernel : str
+        See above.
+    estimator : {"full", "block", "linear"}
+        See above.
+    bandwidth : float, optional
+        σ of the RBF kernels; by default :func:`median_bandwidth`.
+    block_size : int, optional
+        Rows of the smaller set in a block, for ``"block"``; by default its square root.
+    permutations : int
+        Relabellings for the p-value, 0 for none; ``"full"`` only, the others have a normal one.
+    groups_real, groups_synthetic : sequence, optional
+        Rows of one group (one photograph's crops, one speaker) are not independent: they are
+        permuted together, and the interval counts groups. The value does not change.
+    level : float
+        Nominal coverage of the interval.
+    seed : int
+        Seed of permutations and of the order of rows.
+    block_rows : int
+        Rows in a block of the Gram matrix.
+
+    Returns
+    -------
+    KernelResult
+        ``value`` is best at 0, has no upper bound (RBF: 2), lower is better. The interval is for
+        the population's distance, from the closed-form variance of the U-statistic, widened for
+        its skewness, and cut at 0: it covers more often than stated near distance 0. For ``cmmd``, whose value is biased upwards by about
+        ``1000 spread (1/n + 1/m)``, it is centred on the unbiased estimate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features or options are not valid.
+
+    Notes
+    -----
+    It cannot see which samples differ, nor copies of the training data: a set of copies has the
+    best possible value. The polynomial kernel sees differences of the first three moments only.
+
+    References
+    ----------
+    Gretton et al. 2012, A kernel two-sample test. Bińkowski et al. 2018, arXiv:1801.01401.
+    Zaremba et al. 2013, B-tests. Sutherland et al. 2017, arXiv:1611.04488 (variance). Székely &
+    Rizzo 2013, Energy statistics. Jayasumana et al. 2024, arXiv:2401.09603 (CMMD).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.normal(size=(500, 8)), rng.normal(0.5, 1, size=(400, 8))
+    >>> result = kernel_distance(x, y, "rbf", permutations=199)
+    >>> result.p_value
+    0.005
+    """
+    (name,) = _check_kernels([kernel])
+    if estimator == "full":
+        if block_size is not None:
+            raise ValueError("block_size is for estimator='block'; 'full' takes block_rows")
+        family = kernel_distances(
+            real,
+            synthetic,
+            (name,),
+            bandwidth=bandwidth,
+            permutations=permutations,
+            groups_real=groups_real,
+            groups_synthetic=groups_synthetic,
+            level=level,
+            seed=seed,
+            block_rows=block_rows,
+        )
+        return family.results[name]
+    if estimator not in {"block", "linear"}:
+        raise ValueError(f"estimator must be 'full', 'block' or 'linear', got {estimator!r}")
+    if permutations or groups_real is not None or groups_synthetic is not None:
+        raise ValueError(
+            f"the {estimator!r} estimator has a t-test's p-value and takes independent rows: "
+            "use estimator='full' for permutations or groups"
+        )
+    if name == "cmmd":
+        raise ValueError("cmmd is defined as the full V-statistic: use estimator='full'")
+    if estimator == "linear" and block_size not in {None, 2}:
+        raise ValueError(
+            f"the linear estimator takes pairs: block_size must be 2, got {block_size}"
+        )
+    a, b = pair(real, synthetic, min_n=4, dtype=None)
+    (space,) = _spaces([a, b], [name], bandwidth)
+    n, m = len(a), len(b)
+    if estimator == "linear":
+        values = _linear_values(space, n, m, seed)
+    else:
+        values = _block_values(space, n, m, block_size, seed)
+    k = len(values)
+    mean, se = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(k)
+    half = se * float(stdtrit(k - 1, (1 + level) / 2))
+    return KernelResult(
+        value=mean,
+        kernel=name,
+        estimator=estimator,
+        bandwidth=space.bandwidth,
+        variance=se * se,
+        ci=Interval(max(mean - half, 0.0), max(mean + half, 0.0), level, f"{estimator}-student"),
+        # No spread at all: every block has the same value, 0 for constant data.
+        p_value=float(stdtr(k - 1, -mean / se)) if se > 0 else float(mean <= 0),
+        p_method=f"{estimator}-student",
+        spread=_linear_spread(space, n, seed),
+        n_real=n,
+        n_synthetic=m,
+        dim=space.d,
+    )
+
+
+def kernel_distances(
+    real: Array,
+    synthetic: Array,
+    kernels: Sequence[str] = ("polynomial", "rbf"),
+    *,
+    bandwidth: float | None = None,
+    permutations: int = 0,
+    groups_real: Groups = None,
+    groups_synthetic: Groups = None,
+    level: float = 0.95,
+    seed: int = 0,
+    block_rows: int = _BLOCK,
+) -> KernelFamily:
+    """Compute several kernel distances at once, tested with one set of permutations.
+
+    The inner products are computed once for all kernels (once more for ``cmmd``), and the
+    permutations are one matrix product for each kernel and block.
+
+    Parameters
+    ----------
+    real, synthetic, bandwidth, permutations, groups_real, groups_synthetic, level, seed, block_rows
+        As in :func:`kernel_distance`.
+    kernels : sequence of str
+        Kernels, without repetition.
+
+    Returns
+    -------
+    KernelFamily
+        Full-estimator results, and with permutations the family-wise p-values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features or options are not valid.
+
+    References
+    ----------
+    As in :func:`kernel_distance`; Westfall & Young 1993 for the adjustment.
+    """
+    a, b = pair(real, synthetic, min_n=2, dtype=None)
+    n, m = len(a), len(b)
+    if permutations < 0:
+        raise ValueError(f"permutations must be at least 0, got {permutations}")
+    if block_rows < 1:
+        raise ValueError(f"block_rows must be at least 1, got {block_rows}")
+    codes = (
+        groups_of(groups_real, n, "groups_real"),
+        groups_of(groups_synthetic, m, "groups_synthetic"),
+    )
+    masks = None
+    if permutations:
+        pooled = pool_groups(groups_real, groups_synthetic, n, m)
+        first, _ = permutation_masks(n, m, permutations, groups=pooled, seed=seed)
+        observed = np.arange(n + m)[:, None] < n
+        # The observed labels go through the same arithmetic, so that ties stay ties.
+        first = np.concatenate([observed, first], axis=1)
+        masks = first, ~first
+    results: dict[Kernel, KernelResult] = {}
+    table: dict[Kernel, npt.NDArray[np.float64]] = {}
+    names = _check_kernels(kernels)
+    for space in _spaces([a, b], names, bandwidth):
+        sums = _RowSums(n, space)
+        quadratic = _Quadratic(masks, space) if masks else None
+        cuts = _cuts(0, n, block_rows) + _cuts(n, n + m, block_rows)
+        for kernel, rows, cols, k in _blocks(space, cuts):
+            sums.add(kernel, rows, cols, k)
+            if quadratic:
+                quadratic.add(kernel, rows, cols, k)
+        for kernel in space.kernels:
+            moments = sums.moments(kernel)
+            p = None
+            if quadratic:
+                t = table[kernel] = quadratic.values(kernel)
+                relative = 1e-9 if space.rows.dtype == torch.float64 else 1e-4
+                p = p_value(t[0], t[1:], tie=relative * float(t.std()))
+            results[kernel] = _full_result(kernel, space, moments, codes=codes, level=level, p=p)
+    results = {kernel: results[kernel] for kernel in names}
+    adjusted: dict[Kernel, float] = {}
+    if masks:
+        stacked = np.stack([table[kernel] for kernel in names])
+        adjusted = dict(zip(names, max_t(stacked[:, 0], stacked[:, 1:]).tolist(), strict=True))
+    return KernelFamily(results, adjusted, min(adjusted.values()) if adjusted else None)
+
+
+def _full_result(
+    kernel: Kernel,
+    space: _Space,
+    moments: _Moments,
+    *,
+    codes: tuple[np.ndarray | None, np.ndarray | None],
+    level: float,
+    p: float | None,
+) -> KernelResult:
+    n, m = len(moments.x), len(moments.y)
+    scale = _CMMD_SCALE if kernel == "cmmd" else 1.0
+    variance, ci = None, None
+    # Fewer rows have no unbiased variance: it takes four different ones.
+    if min(n, m) >= 4:
+        if codes[0] is None and codes[1] is None:
+            first, second = moments.variance()
+            units, method = min(n, m), "u-statistic"
+        else:
+            first, second = moments.variance_of_groups(*codes), 0.0
+            units = min(
+                k if g is None else int(g.max()) + 1 for k, g in zip((n, m), codes, strict=True)
+            )
+            method = "u-statistic-groups"
+        variance = scale**2 * (first + second)
+        low, high = _skewed(
+            moments.unbiased(), first, second, float(stdtrit(units - 1, (1 + level) / 2))
+        )
+        ci = Interval(max(scale * low, 0.0), max(scale * high, 0.0), level, method)
+    return KernelResult(
+        value=moments.value(kernel),
+        kernel=kernel,
+        estimator="full",
+        bandwidth=space.bandwidth if kernel.startswith("rbf") else None,
+        variance=variance,
+        ci=ci,
+        p_value=p,
+        p_method=None if p is None else "permutation",
+        spread=_spread(kernel, space, moments.x),
+        n_real=n,
+        n_synthetic=m,
+        dim=space.d,
+    )
+
+
+def _skewed(value: float, first: float, second: float, q: float) -> tuple[float, float]:
+    """Give an interval for a value whose variance grows with it.
+
+    The first-order variance is proportional to the distance (the witness function scales with it),
+    so a low estimate comes with a low variance and the plain interval ends too soon above. Solving
+    ``(value - t)² = q² (second + first t / value)`` for t, as Wilson's interval does, mends that
+    but is too short below. At each end the wider of the two is taken.
+    """
+    half = q * math.sqrt(first + second)
+    floor = math.sqrt(second) if second > 0 else half
+    slope = q * q * first / max(value, floor) if first > 0 else 0.0
+    middle = value + slope / 2
+    reach = math.sqrt(max(middle * middle - value * value + q * q * second, 0.0))
+    return min(value - half, middle - reach), max(value + half, middle + reach)
+
+
+def _orders(n: int, m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.permutation(n), n + rng.permutation(m)
+
+
+def _block_values(
+    space: _Space, n: int, m: int, size: int | None, seed: int
+) -> npt.NDArray[np.float64]:
+    """Give the U-statistic of each disjoint block; all rows are used, sizes differ by 1 at most."""
+    smaller = min(n, m)
+    size = max(2, math.isqrt(smaller)) if size is None else size
+    if not 2 <= size <= smaller // 2:
+        raise ValueError(f"block_size must lie in 2..{smaller // 2} for {smaller} rows, got {size}")
+    count = smaller // size
+    (kernel,) = space.kernels
+    values = np.empty(count)
+    x, y = (np.array_split(order, count) for order in _orders(n, m, seed))
+    for i in range(count):
+        index = torch.from_numpy(np.concatenate([x[i], y[i]])).to(space.rows.device)
+        rows = space.rows[index]
+        k = space.apply(kernel, rows @ rows.T, space.left(index), space.right(index))
+        k = k.double().fill_diagonal_(0)
+        h, w = len(x[i]), len(y[i])
+        values[i] = float(
+            k[:h, :h].sum() / (h * (h - 1))
+            + k[h:, h:].sum() / (w * (w - 1))
+            - 2 * k[:h, h:].sum() / (h * w)
+        )
+    return values
+
+
+def _pairs(space: _Space, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+    """Kernel of rows i with rows j, one by one, float64."""
+    (kernel,) = space.kernels
+    dots = torch.empty(len(i), dtype=space.rows.dtype, device=space.rows.device)
+    for part in _cuts(0, len(i), 4 * _BLOCK):
+        dots[part] = (space.rows[i[part]] * space.rows[j[part]]).sum(dim=1)
+    return space.apply(kernel, dots, space.right(i), space.right(j)).double()
+
+
+def _linear_values(space: _Space, n: int, m: int, seed: int) -> npt.NDArray[np.float64]:
+    """k(x,x') + k(y,y') - k(x,y') - k(x',y) over disjoint pairs (Gretton et al. 2012, lemma 14)."""
+    count = min(n, m) // 2
+    x, y = (torch.from_numpy(order).to(space.rows.device) for order in _orders(n, m, seed))
+    x1, x2, y1, y2 = x[:count], x[count : 2 * count], y[:count], y[count : 2 * count]
+    h = _pairs(space, x1, x2) + _pairs(space, y1, y2)
+    h -= _pairs(space, x1, y2) + _pairs(space, x2, y1)
+    return h.cpu().numpy()
+
+
+def _linear_spread(space: _Space, n: int, seed: int) -> float:
+    (kernel,) = space.kernels
+    x = torch.from_numpy(_orders(n, 1, seed)[0]).to(space.rows.device)
+    half = n // 2
+    within = float(_pairs(space, x[:half], x[half : 2 * half]).mean())
+    return space.diagonal(kernel, slice(0, n)) - within
 
 
 def median_bandwidth(real: Array, synthetic: Array, *, seed: int = 0) -> float:
@@ -487,7 +847,7 @@ def kernel_splits(
     Z: Array,
     first: npt.NDArray[np.bool_],
     second: npt.NDArray[np.bool_],
-    kernels: Sequence[Kernel] = ("polynomial", "rbf"),
+    kernels: Sequence[str] = ("polynomial", "rbf"),
     *,
     bandwidth: float | None = None,
     block_rows: int = _BLOCK,
@@ -520,18 +880,19 @@ def kernel_splits(
     """
     z = features(Z, "Z", min_n=4, dtype=None)
     check_masks(first, second, len(z))
+    names = _check_kernels(kernels)
     out: dict[str, npt.NDArray[np.float64]] = {}
-    for space in _spaces([z], kernels, bandwidth):
+    for space in _spaces([z], names, bandwidth):
         quadratic = _Quadratic((first, second), space)
         for kernel, rows, cols, k in _blocks(space, _cuts(0, len(z), block_rows)):
             quadratic.add(kernel, rows, cols, k)
         out |= {kernel: quadratic.values(kernel) for kernel in space.kernels}
-    return {kernel: out[kernel] for kernel in kernels}
+    return {kernel: out[kernel] for kernel in names}
 
 
 def kernel_spread(
     real: Array,
-    kernels: Sequence[Kernel] = ("polynomial", "rbf"),
+    kernels: Sequence[str] = ("polynomial", "rbf"),
     *,
     bandwidth: float | None = None,
     block_rows: int = _BLOCK,
@@ -560,14 +921,15 @@ def kernel_spread(
         If the features are not valid.
     """
     x = features(real, "real", min_n=2, dtype=None)
+    names = _check_kernels(kernels)
     out: dict[str, float] = {}
-    for space in _spaces([x], kernels, bandwidth):
+    for space in _spaces([x], names, bandwidth):
         sums = _RowSums(len(x), space)
         for kernel, rows, cols, k in _blocks(space, _cuts(0, len(x), block_rows)):
             sums.add(kernel, rows, cols, k)
         for kernel in space.kernels:
             out[kernel] = _spread(kernel, space, sums.moments(kernel).x)
-    return {kernel: out[kernel] for kernel in kernels}
+    return {kernel: out[kernel] for kernel in names}
 
 
 def _spread(kernel: Kernel, space: _Space, row_sums: npt.NDArray[np.float64]) -> float:
