@@ -190,7 +190,7 @@ def run_gate(
         galleries.extend(_galleries(info.id, left, right, measured))
     with clock("attributes"):
         attributes, overlays = _attributes(left, right, chosen)
-    findings = _adjusted(findings, chosen)
+    findings = adjusted(findings, chosen)
     judged, verdict, reasons = judge(
         [*findings, *attributes],
         chosen,
@@ -403,7 +403,7 @@ def _too_few(policy: Policy, left: Encoded, right: Encoded, encoder: str) -> lis
     ]
 
 
-def _adjusted(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
+def adjusted(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
     """Add Holm-adjusted p-values over the findings that a rule judges."""
     from ..metrics.drift.multiplicity import adjust_pvalues
 

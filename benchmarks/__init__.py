@@ -1,0 +1,1 @@
+"""The scripts behind results/: each measures something and writes what it found."""
