@@ -184,7 +184,7 @@ def decode_image(
     except BadSample:
         raise
     except Exception as error:  # damaged input makes Pillow raise nearly anything
-        raise _damaged(form, error) from None
+        raise _damaged(form, error, data) from None
     if name is not None and _wrong_ending(name, form):
         notes.add("extension")
     if pixels.mode == "L":
@@ -318,16 +318,27 @@ def _what(head: bytes) -> str:
     return f"it starts like no image format that is read: {head[:8].hex(' ')}"
 
 
-def _damaged(form: str, error: Exception) -> BadSample:
+def _damaged(form: str, error: Exception, data: bytes) -> BadSample:
     words = str(error) or type(error).__name__
     kind: Kind = "unreadable"
     if isinstance(error, _TOO_LARGE):
         kind = "oversized"
-    elif isinstance(error, EOFError) or re.search(
-        "truncat|not enough|end of|eof|premature", words, re.IGNORECASE
+    elif (
+        isinstance(error, EOFError)
+        or re.search("truncat|not enough|end of|eof|premature", words, re.IGNORECASE)
+        or _claimed_size(form, data) > len(data)
     ):
         kind = "truncated"
     return BadSample(kind, f"the {form} data is damaged: {words}")
+
+
+def _claimed_size(form: str, data: bytes) -> int:
+    """Give the least length that a file must have by its header, where Pillow does not tell."""
+    if form == "WEBP":
+        return 8 + int.from_bytes(data[4:8], "little")
+    if form == "TIFF" and data[2:4] in (b"*\0", b"\0*"):
+        return int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big") + 2
+    return 0
 
 
 def _wrong_ending(name: str, form: str) -> bool:
