@@ -19,6 +19,7 @@ import torch
 from .._check import Array, features, groups_of, pair
 from .._result import Interval
 from ..inference import delete_half_se
+from ._wilson import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -835,14 +836,7 @@ def _halves(
 def _interval(
     name: str, value: float, error: float, units: dict[str, int], level: float
 ) -> Interval:
-    z = NormalDist().inv_cdf(0.5 + level / 2)
     if name == "density":
+        z = NormalDist().inv_cdf(0.5 + level / 2)
         return Interval(max(0.0, value - z * error), value + z * error, level, "delete-half-normal")
-    # Wilson's interval with the number of independent draws that would have this error.
-    n = float(units[name])
-    if error > 0 and 0 < value < 1:
-        n = min(n, value * (1 - value) / error**2)
-    middle = (value + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(value * (1 - value) / n + (z / (2 * n)) ** 2)
-    low, high = float(max(0.0, middle - half)), float(min(1.0, middle + half))
-    return Interval(min(low, value), max(high, value), level, "delete-half-wilson")
+    return wilson(value, error, float(units[name]), level, "delete-half-wilson")
