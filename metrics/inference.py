@@ -193,22 +193,13 @@ def split_masks(
             f"{n_synthetic} synthetic rows, got {size}"
         )
     rng = np.random.default_rng(seed)
-    real_codes = groups_of(groups_real, n_real, "groups_real")
-    synthetic_codes = groups_of(groups_synthetic, n_synthetic, "groups_synthetic")
+    real_codes = _codes(groups_real, n_real, "real")
+    synthetic_codes = _codes(groups_synthetic, n_synthetic, "synthetic")
     n = n_real + n_synthetic
     masks = {name: np.zeros((n, R), dtype=bool) for name in ("half", "other", "synthetic")}
     for r in range(R):
-        if real_codes is None:
-            order = rng.permutation(n_real)
-            half, other = order[:size], order[size : 2 * size]
-        else:
-            half, other = _draw(real_codes, size, 2, rng, name="real", labels=groups_real)
-        if synthetic_codes is None:
-            drawn = rng.permutation(n_synthetic)[:size]
-        else:
-            (drawn,) = _draw(
-                synthetic_codes, size, 1, rng, name="synthetic", labels=groups_synthetic
-            )
+        half, other = _draw(real_codes, size, 2, rng, name="real", labels=groups_real)
+        (drawn,) = _draw(synthetic_codes, size, 1, rng, name="synthetic", labels=groups_synthetic)
         masks["half"][half, r] = True
         masks["other"][other, r] = True
         masks["synthetic"][n_real + drawn, r] = True
@@ -216,6 +207,50 @@ def split_masks(
         "floor": (masks["half"], masks["other"]),
         "matched": (masks["half"].copy(), masks["synthetic"]),
     }
+
+
+def subsample_masks(
+    n: int, size: int, R: int, *, groups: Groups = None, seed: int = 0
+) -> npt.NDArray[np.bool_]:
+    """Draw random subsets of one sample's rows, without replacement, groups kept whole.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    size : int
+        Rows wanted in each subset.
+    R : int
+        Number of subsets.
+    groups : sequence, length n, optional
+        Group of each row; sizes are then as near to ``size`` as the groups allow.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    bool array, shape (n, R)
+        Members of each subset.
+
+    Raises
+    ------
+    ValueError
+        If not ``1 <= size <= n``, or if the groups allow no such subset.
+    """
+    if not 1 <= size <= n or R < 1:
+        raise ValueError(f"size must lie in 1..{n} and R be at least 1, got {size} and {R}")
+    rng = np.random.default_rng(seed)
+    codes = _codes(groups, n, "sample")
+    masks = np.zeros((n, R), dtype=bool)
+    for r in range(R):
+        (rows,) = _draw(codes, size, 1, rng, name="sample", labels=groups)
+        masks[rows, r] = True
+    return masks
+
+
+def _codes(groups: Groups, n: int, name: str) -> np.ndarray:
+    codes = groups_of(groups, n, f"groups of the {name} rows")
+    return np.arange(n) if codes is None else codes
 
 
 def _draw(
@@ -228,6 +263,9 @@ def _draw(
     labels: Groups,
 ) -> list[np.ndarray]:
     """Row indices of ``sets`` disjoint random sets of about ``size`` rows, groups kept whole."""
+    if labels is None:
+        order = rng.permutation(len(codes))
+        return [order[i * size : (i + 1) * size] for i in range(sets)]
     counts = np.bincount(codes)
     best = np.inf
     for _ in range(_TRIES):

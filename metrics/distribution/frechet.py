@@ -9,20 +9,17 @@ which decomposition is chosen by shape; all are exact to rounding, in float64.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
-from .._check import Array, features, groups_of, pair
+from .._check import Array, features, pair
 from .._result import Interval, Scalar
-from ..inference import check_masks
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ..inference import Groups, check_masks, delete_half_se, subsample_masks
 
 Method: TypeAlias = Literal["rows", "rows-covariance", "cholesky", "qr", "eigh"]
 
@@ -138,10 +135,291 @@ class FrechetResult(Scalar):
     ci: Interval | None = None
 
 
-def frechet_distance(real: Array, synthetic: Array) -> FrechetResult:
-    """Compute it."""
+def frechet_distance(
+    real: Array,
+    synthetic: Array,
+    *,
+    ci: bool = False,
+    groups_real: Groups = None,
+    groups_synthetic: Groups = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> FrechetResult:
+    """Compute the squared Fréchet distance between Gaussian fits of two sets of features.
+
+    ``|m1 - m2|² + Tr (S1 + S2 - 2 (S1 S2)^(1/2))`` with covariances over n - 1; the FID when the
+    features are Inception's. With F the centred rows over sqrt(n - 1), the last term is the
+    nuclear norm of ``F1 F2'``. Method by shape:
+
+    - ``rows``: no set has more rows than columns; singular values of the (n, m) matrix;
+    - ``rows-covariance``: one has; the smaller set's rows times a factor of the other's covariance;
+    - ``cholesky``: both have; symmetric eigenvalues of ``L' S2 L``, with ``S1 = L L'``, where a
+      bound on the rounding error shows 9 right digits;
+    - ``qr``: both have, but a covariance is (nearly) singular; singular values of the product of
+      the triangular factors of the rows.
+
+    Parameters
+    ----------
+    real, synthetic : array, shape (n, d), (m, d)
+        Features, at least 2 rows each; computed in float64 on their device.
+    ci : bool
+        Whether to add the interval of :func:`frechet_distance_infinity`: for the population's
+        distance, so the (biased) value itself may lie above it. Needs more than 2 d rows a side.
+    groups_real, groups_synthetic : sequence, optional
+        Groups that the interval keeps whole; the value does not change.
+    level : float
+        Nominal coverage of the interval.
+    seed : int
+        Seed of the interval's subsamples.
+
+    Returns
+    -------
+    FrechetResult
+        ``value`` in [0, inf), best 0, in squared units of the features.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features are not valid, or too few for the interval.
+
+    Notes
+    -----
+    It sees the first two moments only: nothing of the shape of the distribution, of modes that
+    leave both unchanged, of single samples, nor of copies. It is biased upwards by about c/n with
+    a c that depends on the data (:func:`frechet_null_bias`), so values at different n, or of
+    different models at the same n, compare badly; below n = d the bias dominates.
+
+    References
+    ----------
+    Dowson & Landau 1982, The Fréchet distance between multivariate normal distributions. Heusel et
+    al. 2017, arXiv:1706.08500. Bhatia, Jain & Lim 2019, On the Bures-Wasserstein distance between
+    positive definite matrices. Mathiasen & Hvilshøj 2020, arXiv:2009.14075 (few rows).
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(1000, 8))
+    >>> round(frechet_distance(x, x + 2.0).value, 9)
+    32.0
+    """
     a, b = pair(real, synthetic, min_n=2)
-    return _from_rows(a, b)
+    result = _from_rows(a, b)
+    if not ci:
+        return result
+    limit = frechet_distance_infinity(
+        a, b, groups_real=groups_real, groups_synthetic=groups_synthetic, level=level, seed=seed
+    )
+    return replace(result, ci=limit.ci)
+
+
+@dataclass(frozen=True, slots=True)
+class FrechetInfinityResult(Scalar):
+    """A Fréchet distance extrapolated to infinitely many rows.
+
+    Attributes
+    ----------
+    value : float
+        The extrapolated distance, not below 0.
+    slope : float
+        Of the distance against 1/n + 1/m: the bias of this data is ``slope (1/n + 1/m)``.
+    se : float
+        Standard error of ``value``.
+    ci : Interval
+        Confidence interval of the population's distance.
+    at_n : float
+        The plain distance on all rows.
+    fractions, means : tuple of float
+        Shares of the rows that were drawn, and the mean distance at each.
+    n_real, n_synthetic, dim : int
+        Shapes of the input.
+    """
+
+    value: float
+    slope: float
+    se: float
+    ci: Interval
+    at_n: float
+    fractions: tuple[float, ...]
+    means: tuple[float, ...]
+    n_real: int
+    n_synthetic: int
+    dim: int
+
+
+def frechet_distance_infinity(
+    real: Array,
+    synthetic: Array,
+    *,
+    points: int = 4,
+    repeats: int = 20,
+    groups_real: Groups = None,
+    groups_synthetic: Groups = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> FrechetInfinityResult:
+    """Estimate the Fréchet distance of the populations, free of its bias to first order.
+
+    The distance is linear in 1/n + 1/m. It is computed on random shares between one half and all
+    of *both* sets (shrinking the synthetic set alone, as is common, leaves the real set's bias in),
+    and the line through the value on all rows is followed to 0.
+
+    Parameters
+    ----------
+    real, synthetic : array, shape (n, d), (m, d)
+        Features; more than 2 d + 2 rows each.
+    points : int
+        Number of shares, from 1/2 upwards, evenly spaced, all rows not counted.
+    repeats : int
+        Subsets drawn at each share; at least 2. Those at 1/2 also give the standard error, by the
+        delete-half jackknife.
+    groups_real, groups_synthetic : sequence, optional
+        Groups that are drawn whole.
+    level : float
+        Nominal coverage of the interval.
+    seed : int
+        Seed of the subsets.
+
+    Returns
+    -------
+    FrechetInfinityResult
+        In squared units of the features, best 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features are not valid or too few: with d rows or less in a subset the bias is not
+        linear in 1/n.
+
+    References
+    ----------
+    Chong & Forsyth 2020, arXiv:1911.07023. Shao & Wu 1989 for the standard error.
+    """
+    a, b = pair(real, synthetic, min_n=2)
+    n, m, d = len(a), len(b), a.shape[1]
+    if min(n, m) // 2 <= d + 1:
+        raise ValueError(
+            f"extrapolation and interval need more than {2 * d + 3} rows on each side for {d} "
+            f"columns, got {n} and {m}: add samples, or compare kernel distances, which are "
+            "unbiased at any n"
+        )
+    if points < 1 or repeats < 2:
+        raise ValueError(f"points >= 1 and repeats >= 2 are needed, got {points} and {repeats}")
+    full = _from_rows(a, b).value
+    fractions = np.linspace(0.5, 1.0, points + 1)[:-1]
+    inverse = np.empty((points, repeats))
+    values = np.empty((points, repeats))
+    for i, fraction in enumerate(fractions):
+        x, y = (
+            subsample_masks(k, round(fraction * k), repeats, groups=g, seed=seed + s)
+            for k, g, s in ((n, groups_real, 2 * i), (m, groups_synthetic, 2 * i + 1))
+        )
+        inverse[i] = 1 / x.sum(axis=0) + 1 / y.sum(axis=0)
+        for r in range(repeats):
+            rows, columns = (torch.from_numpy(np.flatnonzero(k[:, r])) for k in (x, y))
+            values[i, r] = _from_rows(a[rows.to(a.device)], b[columns.to(b.device)]).value
+    here = 1 / n + 1 / m
+    step = inverse - here
+    slope = float((step * (values - full)).sum() / (step * step).sum())
+    residual = values - full - slope * step
+    noise = float((residual * residual).sum()) / (values.size - 1) / float((step * step).sum())
+    se = math.hypot(delete_half_se(values[0], 1, 2), math.sqrt(noise) * here)
+    value = full - slope * here
+    half = se * float(stdtrit(repeats - 1, (1 + level) / 2))
+    return FrechetInfinityResult(
+        value=max(0.0, value),
+        slope=slope,
+        se=se,
+        ci=Interval(max(0.0, value - half), max(0.0, value + half), level, "delete-half"),
+        at_n=full,
+        fractions=tuple(fractions.tolist()),
+        means=tuple(values.mean(axis=1).tolist()),
+        n_real=n,
+        n_synthetic=m,
+        dim=d,
+    )
+
+
+def frechet_from_moments(real: Moments, synthetic: Moments) -> FrechetResult:
+    """Compute the Fréchet distance from moments alone, for sets that were streamed.
+
+    Parameters
+    ----------
+    real, synthetic : Moments
+        Of at least 2 rows each, on one device.
+
+    Returns
+    -------
+    FrechetResult
+        ``method`` is ``cholesky``, or ``eigh`` where a covariance is (nearly) singular: its
+        eigenvalues below d·eps of the largest count as 0. Directions with a variance under about
+        1e-12 of the largest keep few digits; :func:`frechet_distance` on the rows keeps all.
+
+    Raises
+    ------
+    ValueError
+        If a side has fewer than 2 rows, or the dimensions differ.
+    """
+    if real.mean.shape != synthetic.mean.shape:
+        raise ValueError(
+            f"moments of {len(real.mean)} and {len(synthetic.mean)} columns do not compare"
+        )
+    S1, S2 = real.covariance, synthetic.covariance
+    traces = float(torch.trace(S1) + torch.trace(S2))
+    difference = real.mean - synthetic.mean
+    mean_term = float(difference @ difference)
+    method: Method = "cholesky"
+    root = _certified(S1, S2, traces, mean_term)
+    if root is None:
+        method, root = "eigh", _nuclear(_factor(S1).T @ _factor(S2))
+    return _result(
+        mean_term, traces - 2 * root, shape=(real.n, synthetic.n, len(real.mean)), method=method
+    )
+
+
+def _factor(S: torch.Tensor) -> torch.Tensor:
+    w: torch.Tensor
+    w, V = torch.linalg.eigh(S)
+    factor: torch.Tensor = V * torch.where(w > len(S) * _EPS * w[-1], w, torch.zeros_like(w)).sqrt()
+    return factor
+
+
+def frechet_null_bias(moments: Moments, n: int, m: int) -> float:
+    """Compute what the Fréchet distance is on average between two samples of one Gaussian.
+
+    To second order in the deviations, with l the eigenvalues of the covariance::
+
+        Tr S (1/n + 1/m) + (1/(n-1) + 1/(m-1)) sum_ij l_i l_j (1 + [i=j]) / (2 (l_i + l_j))
+
+    Parameters
+    ----------
+    moments : Moments
+        Of the distribution; itself estimated from many more than d rows.
+    n, m : int
+        Sizes of the two samples, each more than d (accurate for n much larger than d).
+
+    Returns
+    -------
+    float
+        In squared units of the features.
+
+    Raises
+    ------
+    ValueError
+        If n or m is not above d: the expansion does not hold there.
+
+    Notes
+    -----
+    Derived for this package by expanding the squared Bures distance about equal covariances with
+    Wishart deviations; checked by simulation in the tests (within 3 % at n = 8 d). Tails heavier
+    than a Gaussian's raise the true bias.
+    """
+    d = len(moments.mean)
+    if min(n, m) <= d:
+        raise ValueError(f"n and m must be above the {d} columns, got {n} and {m}")
+    w = torch.linalg.eigvalsh(moments.covariance).clamp(min=0)
+    total = w[:, None] + w
+    terms = torch.where(total > 0, w[:, None] * w / (2 * total), torch.zeros_like(total))
+    second = float(terms.sum() + torch.diagonal(terms).sum())
+    return float(w.sum()) * (1 / n + 1 / m) + (1 / (n - 1) + 1 / (m - 1)) * second
 
 
 def _from_rows(a: torch.Tensor, b: torch.Tensor) -> FrechetResult:
@@ -170,7 +448,7 @@ def _from_rows(a: torch.Tensor, b: torch.Tensor) -> FrechetResult:
         else:
             R1, R2 = (torch.linalg.qr(F, mode="r").R for F in (A, B))
             method, root = "qr", _nuclear(R1 @ R2.T)
-    return _result(mean_term, traces - 2 * root, len(a), len(b), d, method)
+    return _result(mean_term, traces - 2 * root, shape=(len(a), len(b), d), method=method)
 
 
 def _centre(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,6 +466,7 @@ def _nuclear(M: torch.Tensor) -> float:
 
 def _cholesky(S: torch.Tensor) -> torch.Tensor | None:
     """Lower factor, or None where S is not positive definite to working accuracy."""
+    L: torch.Tensor
     L, info = torch.linalg.cholesky_ex(S)
     if int(info) != 0:
         return None
@@ -221,12 +500,21 @@ def _certified(S1: torch.Tensor, S2: torch.Tensor, traces: float, mean_term: flo
 
 
 def _result(
-    mean_term: float, trace_term: float, n: int, m: int, d: int, method: Method
+    mean_term: float, trace_term: float, *, shape: tuple[int, int, int], method: Method
 ) -> FrechetResult:
     # The trace term is itself a squared distance: below 0 it is rounding.
-    clamped = max(0.0, -trace_term)
-    trace_term = max(0.0, trace_term)
-    return FrechetResult(mean_term + trace_term, mean_term, trace_term, n, m, d, method, clamped)
+    clamped, trace_term = max(0.0, -trace_term), max(0.0, trace_term)
+    n, m, d = shape
+    return FrechetResult(
+        value=mean_term + trace_term,
+        mean_term=mean_term,
+        trace_term=trace_term,
+        n_real=n,
+        n_synthetic=m,
+        dim=d,
+        method=method,
+        clamped=clamped,
+    )
 
 
 def total_variance(x: Array) -> float:

@@ -526,8 +526,9 @@ def kernel_distance(
     KernelResult
         ``value`` is best at 0, has no upper bound (RBF: 2), lower is better. The interval is for
         the population's distance, from the closed-form variance of the U-statistic, widened for
-        its skewness, and cut at 0: it covers more often than stated near distance 0. For ``cmmd``, whose value is biased upwards by about
-        ``1000 spread (1/n + 1/m)``, it is centred on the unbiased estimate.
+        its skewness, and cut at 0: it covers more often than stated near distance 0. For
+        ``cmmd``, whose value is biased upwards by the V-statistic's diagonal, it is centred on the
+        unbiased estimate.
 
     Raises
     ------
