@@ -30,6 +30,7 @@ from .protocol import (
     Modality,
     Operation,
     RecipeError,
+    Record,
     content_hash,
     held_out_sources,
     produce,
@@ -251,7 +252,7 @@ class _Run:
                 and found["parents"] == list(item.parents or (item.id,))
                 and (self.out / name).is_file()
             ):
-                return {**found, **placed}, False
+                return _in_columns({**found, **placed}), False
             image, record = produce(self.operation, item, seed=self.seed, variant=variant)
         except (ValueError, OSError) as error:
             # One bad sample does not stop a run; it is reported. OSError: Pillow decodes late.
@@ -259,7 +260,12 @@ class _Run:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         _write(self.out / name, buffer.getvalue())
-        return {**placed, **record.to_row()}, True
+        return _in_columns({**placed, **record.to_row()}), True
+
+
+def _in_columns(row: _Row) -> _Row:
+    names = ("file_name", *Record.__dataclass_fields__, "group", "label", "split")
+    return {name: row[name] for name in names}
 
 
 def _in_order(tasks: Iterator[Callable[[], _Made]], workers: int) -> Iterator[_Made]:

@@ -319,7 +319,7 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, n=1)
-    return f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    return f": did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
 
 
 def build(description: Mapping[str, Any]) -> Operation:

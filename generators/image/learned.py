@@ -10,6 +10,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -279,14 +280,14 @@ class ClassSampler:
                 for i, label in enumerate(labels):
                     arrays = {n: file[f"{i}.{n}"] for n in _Class.__dataclass_fields__}
                     classes[label] = _Class(**{**arrays, "sigma": float(arrays["sigma"])})
-        except (KeyError, ValueError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
             raise DataError(f"{path} is not a saved ClassSampler: {error}") from error
         return cls(classes, facts, residual)
 
 
 def _arrays(model: _Class) -> dict[str, npt.NDArray[np.float64]]:
     return {
-        name: np.ascontiguousarray(getattr(model, name), np.float64)
+        name: np.array(getattr(model, name), np.float64, order="C")
         for name in _Class.__dataclass_fields__
     }
 

@@ -43,7 +43,7 @@ def test_every_step_of_severity_goes_further_from_the_original(
             assert all(np.diff(ladder) > 0), (name, seed, ladder)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(CORRUPTIONS),
     severity=st.floats(1, 5),
