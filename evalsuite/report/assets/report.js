@@ -1,0 +1,688 @@
+// The page's own script. Text from data reaches the page only as text nodes and attribute values,
+// never as markup; plotly.js, which reads some markup in its labels, gets it escaped (see plain()).
+(function () {
+  "use strict";
+  const D = JSON.parse(document.getElementById("data").textContent);
+  const THUMBS = JSON.parse(document.getElementById("thumbs").textContent);
+  const $ = (id) => document.getElementById(id);
+  const PAGE = 25;
+  const WHOLE = "all";
+  let lang = D.lang;
+  document.body.classList.remove("no-script");
+
+  // ---- text and numbers (evalsuite/report/text.py and i18n.py hold the same rules) -------------
+  const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+  const grouped = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
+
+  function number(x, digits = 3) {
+    if (typeof x !== "number" || !isFinite(x)) return "–";
+    const sign = x < 0 ? "−" : "";
+    const size = Math.abs(x);
+    if (Number.isInteger(size) && size < 1e15) return sign + grouped(size.toFixed(0));
+    const rounded = Number(size.toPrecision(digits));
+    if (rounded >= 1000) {
+      if (rounded < 1e15) return sign + grouped(size.toFixed(0));
+    } else if (rounded >= 0.001) {
+      // toPrecision never writes an exponent in this range, but for a size such as 999.9
+      return sign + size.toPrecision(digits);
+    }
+    const [mantissa, exponent] = size.toExponential(1).split("e");
+    return sign + mantissa + "×10" + String(Number(exponent)).replace(/[-\d]/g, (c) => SUPER[c]);
+  }
+  const percent = (x) =>
+    typeof x === "number" && isFinite(x) ? number(Math.floor(x * 1e12 + 0.5) / 1e10) + "%" : "–";
+  const pValue = (p) =>
+    typeof p !== "number" || !isFinite(p) ? "–" : p < 0.001 ? "< 0.001" : number(p, 2);
+
+  const has = (key) => Object.prototype.hasOwnProperty.call(D.text[lang], key);
+  const text = (key, fallback) => (has(key) ? D.text[lang][key] : fallback);
+  const metricName = (name) => text("metric." + name, text("attribute." + name, name));
+  const unitName = (unit) => text("unit." + unit, unit);
+  const HOW = {
+    pct: (v) => (typeof v === "number" ? percent(v) : String(v)),
+    p: (v) => (typeof v === "number" ? pValue(v) : String(v)),
+    metric: (v) => metricName(String(v)),
+    role: (v) => text("role." + v, String(v)),
+    unit: (v) => unitName(String(v)),
+    size: (v) => (typeof v === "number" ? number(Math.abs(v)) : String(v)),
+    slice: (v) => (v === WHOLE ? "" : " (" + v + ")"),
+  };
+
+  function fill(template, params) {
+    let missing = false;
+    const filled = template.replace(/\{(\w+)(?:\|(\w+))?\}/g, (_, name, how) => {
+      const value = Object.prototype.hasOwnProperty.call(params, name) ? params[name] : null;
+      if (value === null || value === undefined) {
+        missing = true;
+        return "";
+      }
+      return how ? HOW[how](value) : typeof value === "number" ? number(value) : String(value);
+    });
+    return missing ? null : filled.replaceAll(" )", ")");
+  }
+  const t = (key, params) => fill(text(key, key), params || {}) ?? key;
+
+  function message(m) {
+    for (const key of ["message." + m.id, "message." + m.id + ".short"]) {
+      const filled = has(key) ? fill(D.text[lang][key], m.params) : null;
+      if (filled !== null) return filled;
+    }
+    return m.text;
+  }
+
+  /** Escape what plotly.js would take for markup in a label. */
+  const plain = (s) => String(s).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const short = (s, n) => (s.length <= n ? s : s.slice(0, n - 1) + "…");
+
+  // ---- building elements -----------------------------------------------------------------------
+  function el(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    return dress(node, attributes, children);
+  }
+  function svg(tag, attributes, ...children) {
+    return dress(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+  }
+  function dress(node, attributes, children) {
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (value === null || value === undefined || value === false) continue;
+      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else node.setAttribute(name, value === true ? "" : value);
+    }
+    for (const child of children.flat()) if (child !== null && child !== undefined) node.append(child);
+    return node;
+  }
+  const icon = (status) =>
+    svg("svg", { class: "icon s-" + status, "aria-hidden": "true" }, svg("use", { href: "#i-" + status }));
+  const data = (s) => el("bdi", {}, s);
+  function picture(thumb, name) {
+    return thumb === null || thumb === undefined
+      ? el("div", { class: "blank" }, t("card.nothumb"))
+      : el("img", { src: THUMBS[thumb], alt: name, loading: "lazy" });
+  }
+  const pair = (term, value) =>
+    value === null || value === undefined || value === "–"
+      ? null
+      : el("div", {}, el("dt", {}, term), el("dd", {}, value));
+
+  // ---- findings --------------------------------------------------------------------------------
+  const F = D.findings;
+  const C = F.columns;
+  const rows = C.status.length;
+  const code = (column, i) => F.codes[column === "gap_unit" ? "unit" : column][C[column][i]];
+  const status = (i) => D.statuses[C.status[i]];
+  const sliceName = (s) => (s === WHOLE ? t("slice_all") : s);
+  const share = (i) => (C.gap[i] !== null && C.tolerance[i] ? C.gap[i] / C.tolerance[i] : null);
+  const keyOf = (i) => [code("modality", i), code("encoder", i) || "-", code("metric", i), code("slice", i)].join("/");
+
+  const COLUMNS = [
+    { id: "status", value: (i) => C.status[i] },
+    { id: "metric", value: (i) => metricName(code("metric", i)) },
+    { id: "slice", value: (i) => code("slice", i) },
+    { id: "value", numeric: true, value: (i) => C.value[i] },
+    { id: "share", value: share, descending: true },
+    { id: "times_chance", numeric: true, value: (i) => C.ratio[i], descending: true },
+    { id: "p", numeric: true, value: (i) => C.p[i] },
+    { id: "n", numeric: true, value: (i) => Number(code("n", i).split(",")[0]) },
+  ];
+  const table = { order: [], page: 0, sort: null, down: false, open: new Set(), target: null };
+  let haystack = null;
+
+  function searchText() {
+    haystack = new Array(rows);
+    for (let i = 0; i < rows; i++) {
+      const metric = code("metric", i);
+      haystack[i] = [metric, metricName(metric), code("slice", i), code("encoder", i), code("modality", i),
+        t("status." + status(i))].join("\u0001").toLowerCase();
+    }
+  }
+
+  function refilter() {
+    if (!haystack) searchText();
+    const words = $("f-search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const picks = ["status", "kind", "encoder", "slice"].map((c) => [c, $("f-" + c).value]).filter(([, v]) => v !== "");
+    const found = [];
+    for (let i = 0; i < rows; i++) {
+      if (picks.every(([c, v]) => C[c][i] === Number(v)) && words.every((w) => haystack[i].includes(w))) found.push(i);
+    }
+    const column = COLUMNS.find((c) => c.id === table.sort);
+    if (column) {
+      const values = new Map(found.map((i) => [i, column.value(i)]));
+      const way = table.down ? -1 : 1;
+      const collator = new Intl.Collator(lang, { numeric: true });
+      found.sort((a, b) => {
+        const x = values.get(a);
+        const y = values.get(b);
+        if (x === null || y === null) return x === y ? a - b : x === null ? 1 : -1; // what is absent comes last
+        return way * (typeof x === "string" ? collator.compare(x, y) : x - y) || a - b;
+      });
+    }
+    table.order = found;
+    table.page = 0;
+    drawTable();
+  }
+
+  function options(select, first, items) {
+    const kept = select.value;
+    select.replaceChildren(el("option", { value: "" }, first), ...items.map(([v, name]) => el("option", { value: v }, name)));
+    if (items.some(([v]) => String(v) === kept)) select.value = kept;
+  }
+  function drawFilters() {
+    const any = t("filter.any");
+    const present = new Set(C.status);
+    options($("f-status"), any, D.statuses.map((s, k) => [k, t("status." + s)]).filter(([k]) => present.has(k)));
+    options($("f-kind"), any, F.codes.kind.map((k, i) => [i, text("kind." + k, k)]));
+    options($("f-encoder"), any, F.codes.encoder.map((e, i) => [i, e || "–"]));
+    // a list of thousands helps nobody: the search finds the others
+    options($("f-slice"), any, F.codes.slice.slice(0, 200).map((s, i) => [i, short(sliceName(s), 60)]));
+  }
+
+  function drawTable() {
+    const head = document.querySelector(".findings thead");
+    head.replaceChildren(
+      el("tr", {}, COLUMNS.map((c) => {
+        const sorted = table.sort === c.id;
+        return el("th", { scope: "col", class: "c-" + c.id + (c.numeric ? " num" : ""), "aria-sort": sorted ? (table.down ? "descending" : "ascending") : null },
+          el("button", { type: "button", "data-sort": c.id, onclick: () => sortBy(c) }, t("col." + c.id)));
+      })));
+    const pages = Math.max(1, Math.ceil(table.order.length / PAGE));
+    table.page = Math.min(Math.max(table.page, 0), pages - 1);
+    const visible = table.order.slice(table.page * PAGE, (table.page + 1) * PAGE);
+    const body = document.querySelector(".findings tbody");
+    body.replaceChildren(...visible.flatMap(drawRow));
+    if (!visible.length) body.append(el("tr", {}, el("td", { class: "empty", colspan: COLUMNS.length }, t("table.empty"))));
+    $("f-count").textContent = t("table.count", { shown: table.order.length, total: F.total });
+    $("f-page").textContent = t("table.page", { page: table.page + 1, pages });
+    $("f-previous").disabled = table.page === 0;
+    $("f-next").disabled = table.page >= pages - 1;
+  }
+  function sortBy(column) {
+    if (table.sort === column.id) table.down = !table.down;
+    else [table.sort, table.down] = [column.id, Boolean(column.descending)];
+    refilter();
+    document.querySelector('[data-sort="' + column.id + '"]').focus();
+  }
+
+  function drawRow(i) {
+    const open = table.open.has(i);
+    const s = status(i);
+    const encoder = code("encoder", i);
+    const slice = code("slice", i);
+    const cell = (id, ...content) => {
+      const c = COLUMNS.find((x) => x.id === id);
+      return el("td", { class: "c-" + id + (c.numeric ? " num" : ""), "data-label": t("col." + id) }, ...content);
+    };
+    const toggle = el("button", { type: "button", class: "toggle s-" + s, "aria-expanded": String(open), "data-row": i },
+      icon(s), t("status." + s), el("span", { class: "hidden" }, " " + t("table.expand")));
+    const gap = C.gap[i] === null ? "–" : number(C.gap[i]) + (C.tolerance[i] === null ? "" : " / " + number(C.tolerance[i]));
+    const unit = unitName(code("gap_unit", i));
+    const row = el("tr", { class: "row" + (open ? " open" : "") + (table.target === i ? " target" : ""), onclick: () => {
+      if (String(window.getSelection())) return; // a click that ends a text selection is not a toggle
+      if (open) table.open.delete(i);
+      else table.open.add(i);
+      drawTable();
+      document.querySelector('[data-row="' + i + '"]').focus();
+    } },
+      cell("status", toggle),
+      cell("metric", metricName(code("metric", i)), encoder ? el("small", {}, data(encoder)) : null),
+      cell("slice", data(sliceName(slice))),
+      cell("value", number(C.value[i]), code("unit", i) ? el("small", {}, data(unitName(code("unit", i)))) : null),
+      cell("share", gauge(i, s), el("small", {}, gap, unit && C.gap[i] !== null ? [" ", data(unit)] : null)),
+      cell("times_chance", C.ratio[i] === null ? "–" : number(C.ratio[i]) + " ×"),
+      cell("p", pValue(C.p[i])),
+      cell("n", code("n", i).split(",").map((n) => number(Number(n))).join(" / ")));
+    return open ? [row, el("tr", { class: "detail" }, el("td", { colspan: COLUMNS.length }, drawDetail(i)))] : [row];
+  }
+
+  /** A bar from 0 to twice the tolerance, with the tolerance in the middle. */
+  function gauge(i, s) {
+    const x = share(i);
+    if (x === null) return null;
+    const at = (v) => (Math.max(0, Math.min(2, v)) / 2) * 100;
+    const detail = F.details[i];
+    const ci = detail && detail.ci ? detail.ci.slice(0, 2).map((v) => at(v / C.tolerance[i])) : null;
+    return svg("svg", { class: "gauge s-" + s, viewBox: "0 0 100 16", preserveAspectRatio: "none", "aria-hidden": "true" },
+      svg("rect", { class: "track", x: 0, y: 4, width: 100, height: 8, rx: 1 }),
+      svg("rect", { class: "fill", x: 0, y: 4, width: Math.max(at(x), 0.8), height: 8, rx: 1 }),
+      ci ? svg("line", { class: "whisker", x1: ci[0], x2: ci[1], y1: 8, y2: 8, "vector-effect": "non-scaling-stroke" }) : null,
+      svg("line", { class: "limit", x1: 50, x2: 50, y1: 0, y2: 16, "vector-effect": "non-scaling-stroke" }));
+  }
+
+  function drawDetail(i) {
+    const d = F.details[i] || {};
+    const metric = code("metric", i);
+    const attribute = code("kind", i) === "attribute";
+    const means = text("metric." + metric + ".means", attribute ? t("guide.attribute.means") : t("guide.means.unknown"));
+    const blind = text("metric." + metric + ".blind", attribute ? t("guide.attribute.blind") : null);
+    const unit = code("unit", i) ? [" ", data(unitName(code("unit", i)))] : null;
+    const gapUnit = code("gap_unit", i) ? [" ", data(unitName(code("gap_unit", i)))] : null;
+    const n = code("n", i).split(",").map(Number);
+    const floor = d.floor;
+    return [
+      d.message ? el("p", { class: "said" }, message(d.message)) : null,
+      el("div", { class: "guide" },
+        el("div", {}, el("h4", {}, t("guide.means")), means),
+        blind ? el("div", {}, el("h4", {}, t("guide.blind")), blind) : null),
+      floor && typeof d.matched === "number" ? strip(floor, d.matched, status(i)) : null,
+      el("dl", { class: "rows" },
+        pair(t("detail.value"), C.value[i] === null ? null : el("span", {}, number(C.value[i]), unit)),
+        pair(t("detail.best"), d.best === undefined ? null : number(d.best)),
+        pair(t("detail.direction"), d.higher === undefined ? null : t(d.higher ? "higher" : "lower")),
+        pair(t("detail.matched"), d.matched === undefined ? null : number(d.matched)),
+        pair(t("detail.floor"), floor ? t("detail.floor.text", floor) : null),
+        pair(t("detail.ratio"), C.ratio[i] === null ? null : t("detail.ratio.text", { ratio: C.ratio[i] })),
+        pair(t("detail.gap"), C.gap[i] === null ? null : el("span", {}, number(C.gap[i]), gapUnit,
+          d.ci ? el("small", {}, " ", t("detail.ci", { low: d.ci[0], high: d.ci[1], level: d.ci[2], method: d.ci[3] })) : null)),
+        pair(t("detail.tolerance"), C.tolerance[i] === null ? null : number(C.tolerance[i])),
+        pair(t("detail.p"), d.p_raw === undefined ? null : d.p_method ? t("detail.p.text", { p: d.p_raw, method: d.p_method }) : pValue(d.p_raw)),
+        pair(t("detail.p_adjusted"), C.p[i] === null ? null : pValue(C.p[i])),
+        pair(t("detail.detected"), d.detected === undefined ? null : t(d.detected ? "yes" : "no")),
+        pair(t("detail.n"), t("detail.n.text", { real: n[0], synthetic: n[1] })),
+        pair(t("detail.mdg"), d.mdg === undefined ? null : number(d.mdg)),
+        pair(t("detail.n_required"), d.n_required === undefined ? null : number(d.n_required))),
+      d.extra ? el("details", { class: "extra" }, el("summary", {}, t("detail.extra")), el("code", {}, data(d.extra))) : null,
+      F.details[i] ? null : el("p", { class: "note" }, t("detail.none")),
+    ].filter(Boolean);
+  }
+
+  /** Chance (each split a dot, the 90 % band, the median) and this set, in the metric's own unit. */
+  function strip(floor, matched, s) {
+    const values = [...floor.values, floor.q05, floor.q95, floor.median, matched].filter((v) => typeof v === "number");
+    const low = Math.min(...values);
+    const high = Math.max(...values);
+    const at = (v) => 14 + ((v - low) / (high - low || 1)) * 732;
+    const anchor = (x) => (x > 640 ? "end" : x < 120 ? "start" : "middle");
+    const x = at(matched);
+    const m = at(floor.median);
+    return svg("svg", { class: "strip s-" + s, viewBox: "0 0 760 74", role: "img", "aria-label": t("strip.label") },
+      svg("line", { class: "axis", x1: 0, x2: 760, y1: 38, y2: 38 }),
+      svg("rect", { class: "band", x: at(floor.q05), width: Math.max(at(floor.q95) - at(floor.q05), 2), y: 28, height: 20, rx: 3 }),
+      floor.values.map((v) => svg("circle", { class: "dots", cx: at(v), cy: 38, r: 2 })),
+      svg("line", { class: "median", x1: m, x2: m, y1: 25, y2: 51 }),
+      svg("path", { class: "this", d: "M" + x + " 28l10 10-10 10-10-10z" }),
+      svg("text", { x: m, y: 66, "text-anchor": anchor(m) }, t("strip.chance") + " " + number(floor.median)),
+      svg("text", { class: "strong", x, y: 18, "text-anchor": anchor(x) }, t("strip.this") + " " + number(matched)));
+  }
+
+  function goTo(index) {
+    document.querySelector("form.filters").reset();
+    Object.assign(table, { sort: null, target: index, open: new Set([index]) });
+    refilter();
+    table.page = Math.floor(table.order.indexOf(index) / PAGE);
+    drawTable();
+    const button = document.querySelector('[data-row="' + index + '"]');
+    button.focus({ preventScroll: true });
+    button.closest("tr").scrollIntoView({ block: "center" });
+  }
+
+  // ---- figures ---------------------------------------------------------------------------------
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const GLYPH = { pass: "✓", warn: "!", fail: "✕", inconclusive: "?", error: "■", info: "i" };
+
+  function layout(extra) {
+    const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line"), fixedrange: true, automargin: true };
+    const merged = {
+      font: { family: css("sans"), size: 12, color: css("ink") },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false,
+      margin: { l: 8, r: 12, t: 8, b: 8 }, hoverlabel: { bgcolor: css("panel"), bordercolor: css("line"), font: { color: css("ink"), family: css("sans") } },
+      ...extra,
+    };
+    merged.xaxis = { ...axis, ...(extra.xaxis || {}) };
+    merged.yaxis = { ...axis, ...(extra.yaxis || {}) };
+    return merged;
+  }
+  const CONFIG = { displayModeBar: false, responsive: true, showTips: false, displaylogo: false };
+
+  function label(i, wide) {
+    const slice = code("slice", i);
+    const encoders = F.codes.encoder.filter(Boolean).length;
+    const name = metricName(code("metric", i)) + (slice === WHOLE ? "" : " · " + slice) +
+      (encoders > 1 && code("encoder", i) ? " · " + code("encoder", i) : "");
+    return GLYPH[status(i)] + "  " + plain(short(name, wide ? 30 : 19));
+  }
+  const narrow = () => window.innerWidth < 720;
+  const GAPS = 24;
+
+  function gapRows() {
+    return F.details.map((_, i) => i).filter((i) => share(i) !== null && code("kind", i) !== "integrity");
+  }
+  function drawGaps() {
+    const all = gapRows();
+    const shown = all.slice(0, GAPS).reverse();
+    $("gaps-note").textContent = !all.length ? t("gaps.none") : all.length > GAPS ? t("gaps.shown", { shown: GAPS, total: all.length }) : "";
+    const wide = !narrow();
+    const ys = shown.map((_, k) => k);
+    const axisY = (list) => ({ tickvals: list.map((_, k) => k), ticktext: list.map((i) => label(i, wide)), range: [-0.7, list.length - 0.3], showgrid: false, zeroline: false, ticklabelstandoff: 4 });
+    const height = (list) => Math.max(140, 70 + 30 * list.length);
+
+    // the region that decides is 0 to 2: what lies far beyond it is cut off and says its number
+    const CUT = 6;
+    const cut = (v) => Math.max(-1, Math.min(CUT, v));
+    const x = shown.map(share);
+    const whisker = (k, side) => {
+      const ci = F.details[shown[k]].ci;
+      return ci ? Math.abs(cut(ci[side] / C.tolerance[shown[k]]) - cut(x[k])) : 0;
+    };
+    const mdg = shown.map((i) => (typeof F.details[i].mdg === "number" ? F.details[i].mdg / C.tolerance[i] : null));
+    const most = Math.min(CUT, Math.max(1.6, ...x, ...shown.map((i, k) => cut(x[k]) + whisker(k, 1))) * 1.08);
+    Plotly.react("plot-tolerance", [
+      { type: "bar", orientation: "h", y: ys, x: x.map(cut), width: 0.56, marker: { color: shown.map((i) => css(status(i))) },
+        error_x: { type: "data", symmetric: false, array: ys.map((k) => whisker(k, 1)), arrayminus: ys.map((k) => whisker(k, 0)), color: css("ink"), thickness: 1.4, width: 4 },
+        text: x.map((v) => (v > CUT ? number(v) + " × ▸" : "")), textposition: "inside", insidetextanchor: "end", textfont: { color: css("glyph") },
+        hovertemplate: shown.map((i) => plain(metricName(code("metric", i)) + " · " + sliceName(code("slice", i))) + "<br>" + plain(t("col.gap")) + " " + number(C.gap[i]) + " / " + number(C.tolerance[i]) + " = " + number(share(i)) + "<extra></extra>") },
+      { type: "scatter", mode: "markers", y: ys.filter((k) => mdg[k] !== null && mdg[k] <= CUT), x: mdg.filter((v) => v !== null && v <= CUT), hoverinfo: "skip",
+        marker: { symbol: "line-ns-open", size: 13, color: css("soft"), line: { width: 2, color: css("soft") } } },
+    ], layout({ height: height(shown), bargap: 0.3,
+      xaxis: { range: [Math.min(0, ...x.map(cut)) - 0.04, most], title: { text: plain(t("gaps.axis.tolerance")), standoff: 8 } }, yaxis: axisY(shown),
+      shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
+
+    const chance = shown.map((i) => place(i)).map((c, k) => c && { ...c, i: shown[k] }).filter(Boolean);
+    const FAR = 12;
+    const far = (v) => Math.max(-4, Math.min(FAR, v));
+    Plotly.react("plot-chance", [
+      { type: "bar", orientation: "h", y: chance.map((_, k) => k), base: chance.map((c) => far(c.low)), x: chance.map((c) => 1 - far(c.low)), width: 0.56, marker: { color: css("band") }, hoverinfo: "skip" },
+      { type: "scatter", mode: "markers+text", y: chance.map((_, k) => k), x: chance.map((c) => far(c.at)), cliponaxis: false,
+        marker: { symbol: chance.map((c) => (c.at > FAR ? "triangle-right" : "diamond")), size: 12, color: chance.map((c) => css(status(c.i))), line: { color: css("panel"), width: 1 } },
+        text: chance.map((c) => (c.at > FAR ? number(c.at) + "  " : "")), textposition: "middle left",
+        hovertemplate: chance.map((c) => plain(metricName(code("metric", c.i)) + " · " + sliceName(code("slice", c.i))) + "<br>" + plain(t("detail.matched")) + " " + number(F.details[c.i].matched) + "<br>" + plain(t("strip.chance")) + " " + number(F.details[c.i].floor.median) + "<extra></extra>") },
+    ], layout({ height: height(chance), xaxis: { range: [Math.min(-1.5, ...chance.map((c) => far(c.low))) - 0.2, Math.max(2.2, ...chance.map((c) => far(c.at))) * 1.06], title: { text: plain(t("gaps.axis.chance")), standoff: 8 } },
+      yaxis: axisY(chance.map((c) => c.i)),
+      shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
+  }
+  /** Where the matched value lies from typical chance (0) to its worse edge (1). */
+  function place(i) {
+    const d = F.details[i];
+    if (!d.floor || typeof d.matched !== "number") return null;
+    const up = d.higher !== true;
+    const { median, q05, q95 } = d.floor;
+    const reach = up ? q95 - median : median - q05;
+    if (!(reach > 0)) return null;
+    const from = (v) => (up ? v - median : median - v) / reach;
+    return { at: from(d.matched), low: from(up ? q05 : q95) };
+  }
+
+  // attributes: one small figure each, drawn when it comes near the screen
+  function shiftWords(a) {
+    return t(a.words, { name: a.name, size: Math.abs(a.shift ?? 0), spread: a.spread ?? 0 });
+  }
+  function histogram(values, low, high, bins) {
+    const counts = new Array(bins).fill(0);
+    for (const v of values) counts[Math.min(bins - 1, Math.max(0, Math.floor(((v - low) / (high - low)) * bins)))]++;
+    return counts.map((c) => c / values.length / ((high - low) / bins));
+  }
+  let watcher = null;
+  function drawAttributes() {
+    const box = $("attribute-cards");
+    if (!box) return;
+    if (watcher) watcher.disconnect();
+    const draw = new Map();
+    box.replaceChildren(...D.attributes.map((a, k) => {
+      const plot = el("div", { class: "plot", id: "plot-attribute-" + k, role: "img", "aria-label": shiftWords(a) });
+      draw.set(plot, a);
+      const effect = a.shift === null ? "" : (a.shift > 0 ? "+" : "") + number(a.shift) + " sd";
+      return el("article", { class: "attribute", "data-attribute": a.name },
+        el("h3", {}, el("span", {}, metricName(a.name)), el("b", { class: "s-" + a.status }, effect)),
+        el("p", {}, shiftWords(a)), plot);
+    }));
+    watcher = new IntersectionObserver((entries) => {
+      for (const entry of entries.filter((e) => e.isIntersecting)) {
+        watcher.unobserve(entry.target);
+        drawAttribute(entry.target, draw.get(entry.target));
+      }
+    }, { rootMargin: "400px" });
+    for (const plot of draw.keys()) watcher.observe(plot);
+  }
+  function drawAttribute(plot, a) {
+    const both = [...a.real, ...a.synthetic].sort((x, y) => x - y);
+    let low = both[0];
+    let high = both[both.length - 1];
+    if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
+    const bins = Math.max(10, Math.min(36, Math.round(Math.sqrt(both.length))));
+    const edges = Array.from({ length: bins + 1 }, (_, k) => low + ((high - low) * k) / bins);
+    const curve = (side, dash) => {
+      const y = histogram(a[side], low, high, bins);
+      return { type: "scatter", mode: "lines", x: edges, y: [...y, y[bins - 1]], line: { shape: "hv", color: css(side), width: 2, dash }, fill: "tozeroy",
+        fillcolor: "rgba(128,128,128,0.10)", name: t("role." + side), hovertemplate: "%{x:.4g}<extra>" + t("role." + side) + "</extra>" };
+    };
+    Plotly.react(plot, [curve("real", "solid"), curve("synthetic", "6px,3px")],
+      layout({ height: 150, margin: { l: 4, r: 4, t: 6, b: 4 }, xaxis: { showgrid: false, nticks: 5 }, yaxis: { visible: false, rangemode: "tozero" } }), CONFIG);
+  }
+
+  // the map
+  const map = { index: 0, shown: [], at: null };
+  const standsOut = (m, i) => m.covered[i] === 0;
+  function drawMapFilters() {
+    if (!D.maps.length) return;
+    const box = $("m-encoder");
+    box.replaceChildren(...D.maps.map((m, k) => el("option", { value: k }, m.encoder)));
+    box.value = map.index;
+    $("map-encoder-box").hidden = D.maps.length < 2;
+    const m = D.maps[map.index];
+    options($("m-label"), t("filter.any"), m.labels.slice(0, 500).map((name, k) => [k, short(name, 60)]));
+    $("map-label-box").hidden = m.labels.length < 1;
+  }
+  const MARK = [
+    ["real", { symbol: "circle", size: 7, opacity: 0.7 }],
+    ["synthetic", { symbol: "diamond", size: 7, opacity: 0.7 }],
+    ["uncovered", { symbol: "circle-open", size: 10, opacity: 1 }],
+    ["off", { symbol: "diamond-open", size: 10, opacity: 1 }],
+  ];
+  const markOf = (m, i) => (m.side[i] === "r" ? (standsOut(m, i) ? 2 : 0) : standsOut(m, i) ? 3 : 1);
+  async function drawMap() {
+    if (!D.maps.length) return;
+    const m = D.maps[map.index];
+    const [wantReal, wantSynthetic, only, wantLabel] = [$("m-real").checked, $("m-synthetic").checked, $("m-outliers").checked, $("m-label").value];
+    const groups = MARK.map(() => []);
+    for (let i = 0; i < m.side.length; i++) {
+      if (!(m.side[i] === "r" ? wantReal : wantSynthetic)) continue;
+      if ((only && !standsOut(m, i)) || (wantLabel !== "" && m.label[i] !== Number(wantLabel))) continue;
+      groups[markOf(m, i)].push(i);
+    }
+    map.shown = groups.flat().sort((a, b) => m.x[a] - m.x[b]);
+    map.at = null;
+    $("map-lead").textContent = t("map.lead", { method: m.method, x: m.explained[0], y: m.explained[1] });
+    const drawn = (side) => [...m.side].filter((s) => s === side).length;
+    $("map-note").textContent = t("map.shown", { real: drawn("r"), all_real: m.of[0], synthetic: drawn("s"), all_synthetic: m.of[1] }) + " " + t("map.keys");
+    const traces = groups.map((list, k) => ({
+      type: "scatter", mode: "markers", name: plain(t("map.trace." + MARK[k][0])), x: list.map((i) => m.x[i]), y: list.map((i) => m.y[i]), customdata: list, hoverinfo: "none",
+      marker: { ...MARK[k][1], color: css(k % 2 ? "synthetic" : "real"), line: { width: k > 1 ? 2 : 0, color: css(k % 2 ? "synthetic" : "real") } }, visible: true, showlegend: list.length > 0,
+    }));
+    traces.push({ type: "scatter", mode: "markers", x: [], y: [], hoverinfo: "skip", showlegend: false, marker: { symbol: "circle-open", size: 20, color: css("ink"), line: { width: 2.5 } } });
+    // the frame stays where it is while filters change what is in it
+    const frame = (v) => { const [a, b] = [Math.min(...v), Math.max(...v)]; return [a - (b - a || 1) * 0.04, b + (b - a || 1) * 0.04]; };
+    const axis = { showticklabels: false, zeroline: false, fixedrange: false, ticks: "" };
+    await Plotly.react("plot-map", traces, layout({
+      showlegend: true, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", itemclick: false, itemdoubleclick: false, font: { size: 12 } }, hovermode: "closest", hoverdistance: 14, dragmode: narrow() ? false : "pan", margin: { l: 4, r: 4, t: 4, b: 4 }, uirevision: String(map.index),
+      xaxis: { ...axis, range: frame(m.x), title: { text: "1 · " + percent(m.explained[0]), font: { size: 11, color: css("soft") } } }, yaxis: { ...axis, range: frame(m.y), title: { text: "2 · " + percent(m.explained[1]), font: { size: 11, color: css("soft") } } },
+    }), { ...CONFIG, displayModeBar: !narrow(), modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], locale: lang });
+    const plot = $("plot-map");
+    if (!plot.dataset.bound) {
+      plot.dataset.bound = "yes";
+      const see = (event) => showPoint(event.points[0].customdata);
+      plot.on("plotly_hover", see);
+      plot.on("plotly_click", see);
+      plot.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        if (!step || !map.shown.length) return;
+        event.preventDefault();
+        const n = map.shown.length;
+        const now = map.shown.indexOf(map.at);
+        showPoint(map.shown[(now < 0 ? (step > 0 ? 0 : n - 1) : now + step + n) % n]);
+      });
+    }
+    if (map.shown.length) showPoint(map.shown.find((i) => m.thumb[i] !== null && standsOut(m, i)) ?? map.shown[0]);
+    else $("map-card").replaceChildren();
+  }
+  function showPoint(i) {
+    if (typeof i !== "number") return;
+    const m = D.maps[map.index];
+    const side = m.side[i] === "r" ? "real" : "synthetic";
+    map.at = i;
+    $("map-card").replaceChildren(...[
+      picture(m.thumb[i], m.name[i]),
+      el("p", { class: "side" }, el("span", { class: "dot " + side }), t("role." + side)),
+      el("h3", {}, data(m.name[i])),
+      el("dl", { class: "rows" },
+        pair(t("card.label"), m.label[i] === null ? null : data(m.labels[m.label[i]])),
+        pair(t("card.group"), m.group[i] ? data(m.group[i]) : null),
+        pair(t("card.score"), m.score[i] === null ? null : number(m.score[i]))),
+      standsOut(m, i) ? el("p", { class: "warned" }, t(side === "real" ? "card.uncovered" : "card.off")) : null,
+    ].filter(Boolean));
+    Plotly.restyle("plot-map", { x: [[m.x[i]]], y: [[m.y[i]]] }, [4]);
+  }
+
+  // galleries
+  const FIRST = 12;
+  const opened = new Set();
+  function drawGalleries() {
+    const box = $("gallery-list");
+    if (!box) return;
+    box.replaceChildren(...D.galleries.map((g, k) => {
+      const pairs = g.items.some((item) => item.partner !== null);
+      const first = pairs ? FIRST / 2 : FIRST;
+      const items = opened.has(k) ? g.items : g.items.slice(0, first);
+      return el("section", { class: "gallery", "data-gallery": g.id },
+        el("h3", {}, text("gallery." + g.id, g.id), " ", el("small", {}, data(g.encoder))),
+        el("p", { class: "lead" }, text("gallery." + g.id + ".lead", t("gallery.other.lead"))),
+        el("div", { class: "shots" + (pairs ? " pairs" : "") }, items.map((item) => drawShot(g, item, pairs))),
+        g.items.length > first
+          ? el("button", { type: "button", onclick: () => { if (!opened.delete(k)) opened.add(k); drawGalleries(); } },
+            opened.has(k) ? t("gallery.less") : t("gallery.more", { n: g.items.length }))
+          : null);
+    }));
+  }
+  function drawShot(g, item, pairs) {
+    const said = has("gallery." + g.id + ".score") ? t("gallery." + g.id + ".score", { score: item.score ?? "–" }) : item.text;
+    const one = (side, name, thumb) => el("div", {},
+      el("span", { class: "tag" }, el("span", { class: "dot " + side }), t("role." + side)),
+      picture(thumb, name), el("span", { class: "who", title: name }, data(name)));
+    return el("figure", { class: "shot" },
+      pairs && item.partner !== null
+        ? el("div", { class: "both" }, one(item.side, item.name, item.thumb), one(item.partner_side, item.partner, item.partner_thumb))
+        : one(item.side, item.name, item.thumb),
+      el("figcaption", {}, data(said || number(item.score)), item.label ? el("small", {}, " · ", data(item.label)) : null));
+  }
+
+  // ---- data behind the figures -----------------------------------------------------------------
+  const tables = {
+    findings: () => table.order.map((i) => ({
+      status: status(i), kind: code("kind", i), modality: code("modality", i), encoder: code("encoder", i), metric: code("metric", i), slice: code("slice", i),
+      value: C.value[i], unit: code("unit", i), gap: C.gap[i], gap_unit: code("gap_unit", i), tolerance: C.tolerance[i], gap_ratio: C.ratio[i], p_adjusted: C.p[i],
+      n_real: Number(code("n", i).split(",")[0]), n_synthetic: Number(code("n", i).split(",")[1]),
+    })),
+    gaps: () => gapRows().map((i) => {
+      const { floor = {}, ci = [], ...d } = F.details[i];
+      return { finding: keyOf(i), status: status(i), gap: C.gap[i], gap_low: ci[0], gap_high: ci[1], tolerance: C.tolerance[i], min_detectable_gap: d.mdg,
+        matched: d.matched, floor_q05: floor.q05, floor_median: floor.median, floor_q95: floor.q95 };
+    }),
+    attributes: () => D.attributes.flatMap((a) => ["real", "synthetic"].flatMap((side) => a[side].map((value) => ({ attribute: a.name, side, value })))),
+    map: () => { const m = D.maps[map.index]; return m.name.map((sample, i) => ({ side: m.side[i] === "r" ? "real" : "synthetic", sample, x: m.x[i], y: m.y[i],
+      label: m.label[i] === null ? null : m.labels[m.label[i]], group: m.group[i], covered: m.covered[i] === null ? null : Boolean(m.covered[i]), score: m.score[i] })); },
+    galleries: () => D.galleries.flatMap((g) => g.items.map((item, rank) => ({ gallery: g.id, encoder: g.encoder, rank: rank + 1, side: item.side, sample: item.name, score: item.score,
+      partner_side: item.partner_side, partner: item.partner, label: item.label }))),
+  };
+  function csv(list) {
+    if (!list.length) return "";
+    const names = Object.keys(list[0]);
+    const cell = (v) => {
+      if (v === null || v === undefined) return "";
+      if (typeof v !== "string") return String(v);
+      const safe = /^[=+\-@\t\r]/.test(v) ? "'" + v : v; // a spreadsheet would run it as a formula
+      return /[",\r\n]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
+    };
+    return [names.join(","), ...list.map((row) => names.map((n) => cell(row[n])).join(","))].join("\r\n") + "\r\n";
+  }
+  function save(name, content, type) {
+    const url = URL.createObjectURL(new Blob([content], { type }));
+    el("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
+  }
+  function download(figure, format) {
+    const name = "evalsuite-" + D.id + "-" + figure + "." + format;
+    if (format === "svg") {
+      Plotly.toImage("plot-map", { format: "svg", imageDataOnly: true, width: 1000, height: 700 }).then((image) => save(name, image, "image/svg+xml"));
+      return;
+    }
+    const list = tables[figure]();
+    if (format === "csv") save(name, "\ufeff" + csv(list), "text/csv");
+    else save(name, JSON.stringify({ result: D.id, figure, rows: list }, null, 1) + "\n", "application/json");
+  }
+
+  // ---- the whole page --------------------------------------------------------------------------
+  function translate() {
+    document.documentElement.lang = lang;
+    for (const node of document.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t, node.dataset.p ? JSON.parse(node.dataset.p) : {});
+    for (const node of document.querySelectorAll("[data-m]")) node.textContent = message(JSON.parse(node.dataset.m));
+    for (const node of document.querySelectorAll("[data-t-label]")) node.setAttribute("aria-label", t(node.dataset.tLabel));
+    for (const node of document.querySelectorAll("[data-t-placeholder]")) node.placeholder = t(node.dataset.tPlaceholder);
+    for (const node of document.querySelectorAll("[data-lang]")) node.setAttribute("aria-pressed", String(node.dataset.lang === lang));
+    document.title = t("title") + ": " + t("status." + document.querySelector(".verdict").className.split("v-")[1]);
+  }
+  function drawFigures() {
+    drawGaps();
+    drawAttributes();
+    drawMap();
+  }
+  function drawAll() {
+    haystack = null;
+    drawFilters();
+    refilter();
+    drawMapFilters();
+    drawFigures();
+    drawGalleries();
+  }
+
+  Plotly.register({ moduleType: "locale", name: "ja", dictionary: { Zoom: D.text.ja["plotly.zoom"], Pan: D.text.ja["plotly.pan"], "Reset axes": D.text.ja["plotly.reset"] }, format: {} });
+
+  for (const button of document.querySelectorAll("[data-lang]")) {
+    button.addEventListener("click", () => {
+      lang = button.dataset.lang;
+      translate();
+      drawAll();
+    });
+  }
+  $("print").addEventListener("click", () => window.print());
+  const form = document.querySelector("#findings form");
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => { table.target = null; setTimeout(refilter); });
+  let typing = 0;
+  $("f-search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(refilter, 120); });
+  for (const name of ["status", "kind", "encoder", "slice"]) $("f-" + name).addEventListener("change", refilter);
+  for (const [id, step] of [["f-previous", -1], ["f-next", 1]]) {
+    $(id).addEventListener("click", () => { table.page += step; drawTable(); document.querySelector("table.findings").scrollIntoView({ block: "nearest" }); });
+  }
+  for (const link of document.querySelectorAll("[data-count]")) {
+    link.addEventListener("click", () => { form.reset(); $("f-status").value = D.statuses.indexOf(link.dataset.count); });
+  }
+  const byKey = new Map();
+  for (let i = rows - 1; i >= 0; i--) byKey.set(keyOf(i), i);
+  for (const link of document.querySelectorAll("[data-finding]")) {
+    if (!byKey.has(link.dataset.finding)) link.remove();
+    else link.addEventListener("click", (event) => { event.preventDefault(); goTo(byKey.get(link.dataset.finding)); });
+  }
+  for (const button of document.querySelectorAll("[data-download]")) button.addEventListener("click", () => download(button.dataset.download, button.dataset.format));
+  const copy = $("copy");
+  copy.addEventListener("click", async () => {
+    const said = (key) => { copy.textContent = t(key); setTimeout(() => copy.replaceChildren(el("span", { "data-t": "copy" }, t("copy"))), 2000); };
+    try {
+      await navigator.clipboard.writeText($("command").textContent);
+      said("copied");
+    } catch {
+      // a page opened as a file may not use the clipboard API in every browser
+      const range = document.createRange();
+      range.selectNodeContents($("command"));
+      window.getSelection().removeAllRanges();
+      window.getSelection().addRange(range);
+      said(document.execCommand("copy") ? "copied" : "copy.failed");
+    }
+  });
+  if (D.maps.length) {
+    $("map-filters").addEventListener("submit", (event) => event.preventDefault());
+    $("m-encoder").addEventListener("change", () => { map.index = Number($("m-encoder").value); $("m-label").value = ""; drawMapFilters(); drawMap(); });
+    for (const id of ["m-real", "m-synthetic", "m-outliers", "m-label"]) $(id).addEventListener("change", drawMap);
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFigures);
+  let wasNarrow = narrow();
+  window.addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); drawFigures(); } });
+  drawAll();
+  document.documentElement.dataset.ready = "yes";
+})();

@@ -1,0 +1,195 @@
+"""Write every output of a run, and read a result back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ..errors import DataError
+from ..gate.findings import SCHEMA_VERSION, GateResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OUTPUTS = ("result.json", "report.html", "summary.md", "junit.xml")
+"""The files that :func:`write_outputs` makes, in this order."""
+
+
+def result_json(result: GateResult, *, times: bool = True) -> str:
+    """Give ``result.json``: the same result gives the same bytes.
+
+    Keys are sorted; floats are the shortest text that reads back as the same number; a number that
+    is not finite is null. All that differs between two runs on the same input stands under
+    ``times``.
+
+    Parameters
+    ----------
+    result : GateResult
+        What the gate found.
+    times : bool
+        Whether to keep ``times``.
+
+    Returns
+    -------
+    str
+        JSON, with a newline at its end.
+
+    Raises
+    ------
+    DataError
+        If a number that the schema asks for is not finite: such a file could not be read back.
+    """
+    plain = json.loads(result.model_dump_json(exclude=None if times else {"times"}))
+    try:
+        GateResult.model_validate(plain)
+    except ValidationError as error:
+        raise DataError(f"this result cannot be written: {_explain(error)}") from None
+    return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def result_id(result: GateResult) -> str:
+    """Give a short name of the result, the same in every output: a hash of all but the times."""
+    return hashlib.sha256(result_json(result, times=False).encode()).hexdigest()[:12]
+
+
+def read_result(path: str | Path) -> GateResult:
+    """Read a ``result.json``.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, or the folder that holds it.
+
+    Returns
+    -------
+    GateResult
+        Equal to the one that was written.
+
+    Raises
+    ------
+    DataError
+        If it is missing, not JSON, of another schema version, or not a result.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "result.json"
+    try:
+        plain = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read the result {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is not JSON: {' '.join(str(error).split())[:200]}") from None
+    version = plain.get("schema_version") if isinstance(plain, dict) else None
+    if not isinstance(version, str):
+        raise DataError(f"{file} is not a result of `evalsuite gate`: it has no schema_version")
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise DataError(
+            f"{file} has schema version {version[:20]!r}, this evalsuite reads {SCHEMA_VERSION}: "
+            "make it again with this version, or read it with the one that wrote it"
+        )
+    try:
+        return GateResult.model_validate(plain)
+    except ValidationError as error:
+        raise DataError(f"{file} is not a valid result: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    items = error.errors(include_url=False)
+    told = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in items[:3]]
+    more = f" (and {len(items) - 3} more)" if len(items) > 3 else ""
+    return "; ".join(told) + more
+
+
+def write_outputs(
+    result: GateResult,
+    out: str | Path,
+    *,
+    thumbnails: Mapping[tuple[str, str], bytes] | None = None,
+    lang: str = "en",
+    redact: bool = False,
+) -> list[Path]:
+    """Write ``result.json``, ``report.html``, ``summary.md`` and ``junit.xml``.
+
+    Everything is rendered before the first file is written, and each file appears whole or not at
+    all.
+
+    Parameters
+    ----------
+    result : GateResult
+        What the gate found.
+    out : path-like
+        The folder; it is made if it is not there.
+    thumbnails : mapping of (side, sample) to bytes, optional
+        Small PNG, JPEG, WebP or GIF files for the map and the galleries.
+    lang : {"en", "ja"}
+        The language of the summary, and the one that the page starts in.
+    redact : bool
+        Leave out thumbnails, names of samples and groups, paths and text from the data, of all
+        outputs: see :func:`~evalsuite.report.redact_result`.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of :data:`OUTPUTS`.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written, or the result holds a number that is not finite where the
+        schema asks for one.
+    UsageError
+        If there is no such language.
+    """
+    from .html import render_html
+    from .junit import render_junit
+    from .markdown import render_markdown
+    from .redact import redact_result
+
+    if redact:
+        result = redact_result(result)
+    shown = {} if redact or thumbnails is None else thumbnails
+    texts = {
+        "result.json": result_json(result),
+        "report.html": render_html(result, thumbnails=shown, lang=lang, redact=redact),
+        "summary.md": render_markdown(result, lang=lang),
+        "junit.xml": render_junit(result),
+    }
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in OUTPUTS:
+            write_atomically(folder / name, texts[name].encode())
+    except OSError as error:
+        raise DataError(f"cannot write the outputs to {folder}: {error.strerror}") from None
+    return [folder / name for name in OUTPUTS]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is there whole, as it was, or not at all, whenever the machine stops."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes it readable by its owner alone; a report is for others too
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself must survive a power cut
+        folder = os.open(path.parent, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+            os.fsync(folder)
+        os.close(folder)

@@ -1,0 +1,463 @@
+"""What the page shows of a result: chosen, ordered, shortened and bounded, before any HTML."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..gate.findings import Status
+from .text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..gate.findings import (
+        EmbeddingMap,
+        Finding,
+        Gallery,
+        GateResult,
+        Message,
+        Reason,
+    )
+    from .i18n import Param
+
+WORST_FIRST = (
+    Status.ERROR,
+    Status.FAIL,
+    Status.INCONCLUSIVE,
+    Status.WARN,
+    Status.PASS,
+    Status.INFO,
+)
+_RANK = {status: i for i, status in enumerate(WORST_FIRST)}
+
+# Bytes of JSON and numbers of things; together they keep the page under its 15 MB at any input.
+FINDINGS_BYTES = 5_000_000
+DETAILS_BYTES = 1_200_000
+POINTS = 4_000
+THUMBNAIL_BYTES = 100_000
+GALLERIES = 12
+GALLERY_ITEMS = 48
+ATTRIBUTES = 24
+ATTRIBUTE_VALUES = 1_000
+
+Note = tuple[str, dict[str, "Param"]]
+
+
+def severity(finding: Finding) -> tuple[int, float, str]:
+    """Sort key: the worst status first, and within it the largest gap for its tolerance."""
+    share = 0.0
+    if finding.gap is not None and finding.tolerance:
+        share = finding.gap / finding.tolerance
+    return _RANK[finding.status], -share, finding.key
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How one attribute of the synthetic set stands to the real one."""
+
+    name: str
+    shift: float | None
+    """Difference of the means in real standard deviations; None where the real one is constant."""
+    spread: float | None
+    """Synthetic standard deviation over the real one."""
+    status: Status
+    real: tuple[float, ...]
+    synthetic: tuple[float, ...]
+
+    @property
+    def words(self) -> str:
+        """The text key of the sentence that says it."""
+        if self.shift is None or self.spread is None:
+            return "shift.constant"
+        size = abs(self.shift)
+        if size < 0.1:
+            if self.spread > 1.25:
+                return "shift.wider"
+            return "shift.narrower" if self.spread < 0.8 else "shift.same"
+        way = "lower" if self.shift < 0 else "higher"
+        return f"shift.{way}.{'slight' if size < 0.5 else 'clear' if size < 1.5 else 'strong'}"
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    mean = math.fsum(values) / len(values)
+    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
+
+
+def shifts(result: GateResult) -> list[Shift]:
+    """Say of each attribute how far it moved, the furthest first."""
+    judged = {f.metric: f for f in reversed(result.findings) if f.kind == "attribute"}
+    found: list[Shift] = []
+    for name, sides in result.attributes.items():
+        real, synthetic = sides.get("real", ()), sides.get("synthetic", ())
+        if not real or not synthetic:
+            continue
+        (mean_r, sd_r), (mean_s, sd_s) = _moments(real), _moments(synthetic)
+        constant = sd_r <= 1e-12 * max(1.0, abs(mean_r))
+        finding = judged.get(name)
+        # the finding knows all samples, the overlay only some of them
+        measured = finding.gap if finding is not None else None
+        found.append(
+            Shift(
+                name=name,
+                shift=None
+                if constant
+                else (mean_s - mean_r) / sd_r
+                if measured is None
+                else measured,
+                spread=None if constant else sd_s / sd_r,
+                status=finding.status if finding is not None else Status.INFO,
+                real=real,
+                synthetic=synthetic,
+            )
+        )
+    return sorted(
+        found, key=lambda s: (-abs(s.shift) if s.shift is not None else -math.inf, s.name)
+    )
+
+
+def next_steps(result: GateResult) -> list[Note]:
+    """Say what to do, most useful first: text keys with their parameters."""
+    bad = [f for f in result.findings if f.status in (Status.FAIL, Status.ERROR)]
+    steps: list[Note] = []
+    if result.verdict is Status.ERROR:
+        steps.append(("step.error", {}))
+    for f in bad:
+        if f.kind == "integrity":
+            steps.append(("step.integrity", {"role": f.slice}))
+    unsure = [f.n_required for f in result.findings if f.status is Status.INCONCLUSIVE]
+    needed = [n for n in unsure if n is not None]
+    if needed:
+        steps.append(("step.more_samples", {"n": max(needed)}))
+    elif unsure or result.verdict is Status.INCONCLUSIVE:
+        steps.append(("step.more_samples_unknown", {}))
+    if result.verdict in (Status.FAIL, Status.WARN, Status.INCONCLUSIVE):
+        for s in shifts(result)[:3]:
+            if s.shift is not None and abs(s.shift) >= 0.5:
+                steps.append((_attribute_step(s), {"attribute": s.name, "size": abs(s.shift)}))
+    for f in bad:
+        if f.kind != "distribution":
+            continue
+        if "coverage" in f.metric or "recall" in f.metric:
+            steps.append(("step.coverage", {}))
+        elif "precision" in f.metric or "density" in f.metric:
+            steps.append(("step.fidelity", {}))
+        else:
+            steps.append(("step.look", {}))
+    if result.verdict is Status.PASS:
+        steps.append(("step.pass", {}))
+    elif result.verdict is Status.WARN:
+        steps.append(("step.warn", {}))
+    else:
+        steps.append(("step.again", {}))
+    unique: list[Note] = []
+    for step in steps:
+        if step not in unique:
+            unique.append(step)
+    return unique[:6]
+
+
+def _attribute_step(shift: Shift) -> str:
+    from .i18n import catalogue
+
+    key = f"step.attribute.{shift.name}"
+    return key if key in catalogue("en") else "step.attribute"
+
+
+def message_view(message: Message) -> dict[str, Any]:
+    """Give a message for the page, shortened."""
+    params = {
+        clean(k, 60): clean(v, 200) if isinstance(v, str) else _round(v, 5)
+        for k, v in list(message.params.items())[:20]
+    }
+    return {"id": clean(message.id, 80), "params": params, "text": clean(message.text, 600)}
+
+
+def _round(x: float | None, digits: int) -> float | None:
+    """Shorten a number for the page; an integer stays one."""
+    if x is None or isinstance(x, int):
+        return x
+    return float(f"{x:.{digits}g}") if math.isfinite(x) else None
+
+
+@dataclass(slots=True)
+class _Codes:
+    """Strings as small integers; ``cost`` is what they take in the page."""
+
+    limit: int
+    texts: list[str] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)
+    cost: int = 0
+
+    def __call__(self, text: str) -> int:
+        if text not in self.index:
+            tidy = clean(text, self.limit)
+            self.index[text] = len(self.texts)
+            self.texts.append(tidy)
+            self.cost += size(tidy) + 1
+        return self.index[text]
+
+
+def encode(value: Any) -> str:
+    """Give JSON that may stand inside a script element: no byte of it can end one."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def size(value: Any) -> int:
+    """Bytes of a value in the page."""
+    return len(encode(value).encode())
+
+
+def findings_view(findings: Sequence[Finding], notes: list[Note]) -> dict[str, Any]:
+    """Give the table: columns of codes and numbers, the worst first, as many as the bytes allow."""
+    ordered = sorted(findings, key=severity)
+    codes = {
+        "kind": _Codes(60),
+        "modality": _Codes(60),
+        "metric": _Codes(120),
+        "encoder": _Codes(120),
+        "slice": _Codes(120),
+        "unit": _Codes(40),
+        "n": _Codes(60),
+    }
+    columns: dict[str, list[Any]] = {
+        c: [] for c in ("status", *codes, "gap_unit", "value", "gap", "tolerance", "ratio", "p")
+    }
+    spent = 2_000
+    for f in ordered:
+        row = {
+            "status": _RANK[f.status],
+            "kind": codes["kind"](f.kind),
+            "modality": codes["modality"](f.modality),
+            "metric": codes["metric"](f.metric),
+            "encoder": codes["encoder"](f.encoder or ""),
+            "slice": codes["slice"](f.slice),
+            "unit": codes["unit"](f.unit),
+            "gap_unit": codes["unit"](f.gap_unit),
+            "n": codes["n"](f"{f.n_real},{f.n_synthetic}"),
+            "value": _round(f.value, 5),
+            "gap": _round(f.gap, 5),
+            "tolerance": _round(f.tolerance, 5),
+            "ratio": _round(f.gap_ratio, 4),
+            "p": _round(f.p_adjusted, 4),
+        }
+        spent += sum(len(str(v)) + 1 for v in row.values())  # as long as in JSON
+        if spent + sum(code.cost for code in codes.values()) > FINDINGS_BYTES:
+            break
+        for column, value in row.items():
+            columns[column].append(value)
+    shown = len(columns["status"])
+    if shown < len(ordered):
+        notes.append(("note.findings", {"shown": shown, "total": len(ordered)}))
+    details: list[dict[str, Any]] = []
+    spent = 0
+    for f in ordered[:shown]:
+        detail = _detail(f)
+        spent += size(detail) + 1
+        if spent > DETAILS_BYTES:
+            notes.append(("note.details", {"shown": len(details), "total": len(ordered)}))
+            break
+        details.append(detail)
+    return {
+        "total": len(ordered),
+        "codes": {c: code.texts for c, code in codes.items()},
+        "columns": columns,
+        "details": details,
+    }
+
+
+def _detail(f: Finding) -> dict[str, Any]:
+    floor, ci = f.floor, f.gap_ci
+    detail: dict[str, Any] = {
+        "matched": _round(f.matched, 5),
+        "mdg": _round(f.min_detectable_gap, 5),
+        "n_required": f.n_required,
+        "p_raw": _round(f.p_value, 4),
+        "p_method": f.p_method and clean(f.p_method, 120),
+        "detected": f.detected,
+        "higher": f.higher_is_better,
+        "best": _round(f.best, 5),
+    }
+    if floor is not None:
+        detail["floor"] = {
+            "size": floor.size,
+            "splits": floor.splits,
+            **{k: _round(getattr(floor, k), 5) for k in ("mean", "median", "q05", "q95")},
+            "values": [_round(v, 4) for v in floor.values[:100]],
+        }
+    if ci is not None:
+        detail["ci"] = [_round(ci.low, 5), _round(ci.high, 5), ci.level, clean(ci.method, 120)]
+    if f.message is not None:
+        detail["message"] = message_view(f.message)
+    if f.details:
+        extra = json.dumps(f.details, ensure_ascii=False, default=str, sort_keys=True)
+        detail["extra"] = clean(extra, 1_000)
+    return {k: v for k, v in detail.items() if v is not None}
+
+
+def maps_view(maps: Iterable[EmbeddingMap], notes: list[Note]) -> list[dict[str, Any]]:
+    """Give the points of each map as columns; where there are too many, evenly spaced ones."""
+    all_maps = list(maps)[:20]
+    quota = POINTS // max(1, len(all_maps))
+    views = []
+    for m in all_maps:
+        points = m.points
+        if len(points) > quota:
+            notes.append(("note.points", {"shown": quota, "total": len(points)}))
+            points = tuple(points[i * len(points) // quota] for i in range(quota))
+        labels = _Codes(80)
+        views.append(
+            {
+                "encoder": clean(m.encoder, 120),
+                "method": clean(m.method, 120),
+                "explained": [_round(e, 4) for e in m.explained],
+                "of": list(m.shown_of),
+                "side": "".join(p.side[0] for p in points),
+                "name": [clean(p.sample, 160) for p in points],
+                "x": [_round(p.x, 5) for p in points],
+                "y": [_round(p.y, 5) for p in points],
+                "label": [None if p.label is None else labels(p.label) for p in points],
+                "labels": labels.texts,
+                "group": [p.group and clean(p.group, 60) for p in points],
+                "covered": [None if p.covered is None else int(p.covered) for p in points],
+                "score": [_round(p.score, 4) for p in points],
+                "keys": [(p.side, p.sample) for p in points],
+            }
+        )
+    return views
+
+
+def galleries_view(galleries: Iterable[Gallery], notes: list[Note]) -> list[dict[str, Any]]:
+    """Give the galleries, each with at most :data:`GALLERY_ITEMS` items."""
+    views = []
+    for g in list(galleries)[:GALLERIES]:
+        if len(g.items) > GALLERY_ITEMS:
+            notes.append(("note.gallery", {"shown": GALLERY_ITEMS, "total": len(g.items)}))
+        views.append(
+            {
+                "id": clean(g.id, 80),
+                "encoder": clean(g.encoder, 120),
+                "items": [
+                    {
+                        "side": i.side,
+                        "name": clean(i.sample, 160),
+                        "score": _round(i.score, 5),
+                        "text": clean(i.score_text, 160),
+                        "label": i.label and clean(i.label, 80),
+                        "partner_side": i.partner_side,
+                        "partner": i.partner and clean(i.partner, 160),
+                        "key": (i.side, i.sample),
+                        "partner_key": i.partner and (i.partner_side, i.partner),
+                    }
+                    for i in g.items[:GALLERY_ITEMS]
+                ],
+            }
+        )
+    return views
+
+
+def attributes_view(result: GateResult, notes: list[Note]) -> list[dict[str, Any]]:
+    """Give the attributes with their values, the furthest moved first."""
+    found = shifts(result)
+    if len(found) > ATTRIBUTES:
+        notes.append(("note.attributes", {"shown": ATTRIBUTES, "total": len(found)}))
+    return [
+        {
+            "name": clean(s.name, 120),
+            "words": s.words,
+            "shift": _round(s.shift, 4),
+            "spread": _round(s.spread, 4),
+            "status": s.status.value,
+            "real": [_round(v, 4) for v in s.real[:ATTRIBUTE_VALUES]],
+            "synthetic": [_round(v, 4) for v in s.synthetic[:ATTRIBUTE_VALUES]],
+        }
+        for s in found[:ATTRIBUTES]
+    ]
+
+
+def _media_type(data: bytes) -> str | None:
+    """Recognise the pictures that a browser shows and that cannot hold a script."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def _rank_within(sides: str) -> list[int]:
+    seen: dict[str, int] = {}
+    ranks = []
+    for side in sides:
+        ranks.append(seen.get(side, 0))
+        seen[side] = ranks[-1] + 1
+    return ranks
+
+
+def embed_thumbnails(
+    maps: list[dict[str, Any]],
+    galleries: list[dict[str, Any]],
+    thumbnails: Mapping[tuple[str, str], bytes],
+    budget: int,
+    notes: list[Note],
+) -> list[str]:
+    """Give data URIs within ``budget`` bytes, and put their places into the maps and galleries.
+
+    The galleries come first; then, of every map in turn, the points that stand out, then the rest.
+    """
+    uris: list[str] = []
+    place: dict[tuple[str, str], int | None] = {}
+    spent = wanted = 0
+
+    def embed(key: tuple[str, str] | None) -> int | None:
+        nonlocal spent, wanted
+        if key is None:
+            return None
+        if key not in place:
+            place[key] = None
+            data = thumbnails.get(key)
+            if data is not None:
+                wanted += 1
+                kind = _media_type(data)
+                cost = 4 * len(data) // 3 + 40
+                if kind and len(data) <= THUMBNAIL_BYTES and spent + cost <= budget:
+                    spent += cost
+                    place[key] = len(uris)
+                    uris.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+        return place[key]
+
+    for gallery in galleries:
+        for item in gallery["items"]:
+            item["thumb"] = embed(item.pop("key"))
+            item["partner_thumb"] = embed(item.pop("partner_key"))
+    for view in maps:
+        rank = _rank_within(view["side"])
+        order = sorted(range(len(rank)), key=lambda i: (view["covered"][i] != 0, rank[i]))
+        thumbs = dict(zip(order, (embed(view["keys"][i]) for i in order), strict=True))
+        view["thumb"] = [thumbs[i] for i in range(len(order))]
+        del view["keys"]
+    if len(uris) < wanted:
+        notes.append(("note.thumbnails", {"shown": len(uris), "total": wanted}))
+    return uris
+
+
+def reasons_view(reasons: Sequence[Reason], limit: int = 50) -> list[dict[str, Any]]:
+    """Give the reasons for the page."""
+    return [
+        {
+            "status": r.status.value,
+            "message": r.message,
+            "view": message_view(r.message),
+            "finding": r.finding and clean(r.finding, 300),
+        }
+        for r in reasons[:limit]
+    ]
