@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-    from ..gate.findings import DatasetSummary, GateResult
+    from ..gate.findings import DatasetSummary, EncoderSummary, GateResult
     from .view import Note
 
 MAX_BYTES = 15_000_000
@@ -67,7 +67,7 @@ def render_html(
     redact : bool
         Leave out thumbnails, sample names and text from the data.
     ident : str, optional
-        The result's id, where it is known already.
+        The result's id, where it is known already; with ``redact``, that of the redacted one.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def render_html(
 
     tr = Translator(lang)
     if redact:
-        result, thumbnails, ident = redact_result(result), None, None
+        result, thumbnails = redact_result(result), None
     notes: list[Note] = []
     maps = maps_view(result.maps, notes)
     galleries = galleries_view(result.galleries, notes)
@@ -110,16 +110,7 @@ def render_html(
         "explanations": [(message_view(m), m) for m in result.explanations[:5]],
         "steps": next_steps(result),
         "datasets": [_dataset(d) for d in (result.real, result.synthetic)],
-        "encoders": [
-            {
-                **{
-                    k: clean(str(v), 300)
-                    for k, v in e.model_dump(exclude={"preprocessing"}).items()
-                },
-                "preprocessing": _pretty(e.preprocessing, 4_000),
-            }
-            for e in result.encoders[:20]
-        ],
+        "encoders": [_encoder(e) for e in result.encoders[:20]],
         "policy": _pretty(result.policy, 20_000),
         "times": _pretty(result.times, 4_000) if result.times else "",
         "versions": {clean(k, 60): clean(v, 60) for k, v in sorted(result.versions.items())[:60]},
@@ -141,6 +132,14 @@ def render_html(
     )
     data["notes"] = notes
     return template.render(**context, notes=notes, data=encode(data), thumbs=encode(thumbs))
+
+
+def _encoder(encoder: EncoderSummary) -> dict[str, str]:
+    plain = encoder.model_dump(exclude={"preprocessing"})
+    return {
+        **{key: clean(str(value), 300) for key, value in plain.items()},
+        "preprocessing": _pretty(encoder.preprocessing, 4_000),
+    }
 
 
 def _dataset(data: DatasetSummary) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Translator:
         return self.get(f"metric.{name}", self.get(f"attribute.{name}", clean(name, 120)))
 
     def message(self, message: Message) -> str:
-        """Translate a message by its id; without a template, or a parameter for it, its own text."""
+        """Translate a message by its id; what has no template, or lacks a value, says its text."""
         for key in (f"message.{message.id}", f"message.{message.id}.short"):
             template = self._table.get(key)
             filled = None if template is None else self._fill(template, message.params)

@@ -1,8 +1,8 @@
-"""``junit.xml``: the gate as a test run, for the CI systems that read JUnit (Jenkins, GitLab, GitHub).
+"""``junit.xml``: the gate as a test run, for the CI systems that read JUnit.
 
 One suite for each modality and kind, one test case for each judged finding, and the verdict as a
-test case of its own, so that the run is red whenever the gate is not passed. What the schema has no
-word for (a warning) goes to ``system-out`` and to the suite's properties; *inconclusive* and *error*
+test case of its own, so that the run is red whenever the gate is not passed. A warning, for which
+JUnit has no word, goes to ``system-out`` and to the suite's properties; *inconclusive* and *error*
 are JUnit errors: the test could not say.
 """
 
@@ -24,13 +24,15 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAG = {Status.FAIL: "failure", Status.ERROR: "error", Status.INCONCLUSIVE: "error"}
 
 
-def render_junit(result: GateResult) -> str:
+def render_junit(result: GateResult, *, ident: str | None = None) -> str:
     """Give the result as JUnit XML.
 
     Parameters
     ----------
     result : GateResult
         What the gate found.
+    ident : str, optional
+        The result's id, where it is known already.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def render_junit(result: GateResult) -> str:
     text = Translator("en")
     root = ET.Element("testsuites", name="evalsuite")
     gate = _suite(root, "evalsuite.gate")
-    _property(gate, "result_id", result_id(result))
+    _property(gate, "result_id", ident or result_id(result))
     _property(gate, "verdict", result.verdict.value)
     _property(gate, "policy_sha256", result.policy_sha256)
     reasons = "\n".join(text.message(r.message) for r in result.reasons[:50])
@@ -96,9 +98,8 @@ def _numbers(finding: Finding) -> str:
     ci, floor = finding.gap_ci, finding.floor
     parts = [f"value {number(finding.value)} {finding.unit}".strip()]
     if floor is not None:
-        parts.append(
-            f"chance {number(floor.median)} (5-95 %: {number(floor.q05)} to {number(floor.q95)})"
-        )
+        band = f"{number(floor.q05)} to {number(floor.q95)}"
+        parts.append(f"chance {number(floor.median)} (5 to 95 %: {band})")
     if finding.gap is not None:
         whisker = f" [{number(ci.low)}, {number(ci.high)}]" if ci else ""
         parts.append(f"gap {number(finding.gap)}{whisker} {finding.gap_unit}".strip())

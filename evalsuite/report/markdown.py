@@ -45,7 +45,7 @@ def _code(text: str, limit: int = 80) -> str:
     return f"`{tamed}`" if tamed else "–"
 
 
-def render_markdown(result: GateResult, *, lang: str = "en") -> str:
+def render_markdown(result: GateResult, *, lang: str = "en", ident: str | None = None) -> str:
     """Give the result as Markdown of at most :data:`MAX_BYTES` bytes.
 
     Parameters
@@ -54,6 +54,8 @@ def render_markdown(result: GateResult, *, lang: str = "en") -> str:
         What the gate found.
     lang : {"en", "ja"}
         The language of the fixed text.
+    ident : str, optional
+        The result's id, where it is known already.
 
     Returns
     -------
@@ -80,27 +82,29 @@ def render_markdown(result: GateResult, *, lang: str = "en") -> str:
     head += ["", f"## {tr.t('next')}", ""]
     head += [f"1. {_plain(tr.t(key, params))}" for key, params in next_steps(result)]
 
+    columns = ("set", "name", "found", "used", "problems")
     tail = [
         "",
         f"## {tr.t('data')}",
         "",
-        f"| {tr.t('set')} | {tr.t('name')} | {tr.t('found')} | {tr.t('used')} | {tr.t('problems')} |",
+        "| " + " | ".join(tr.t(c) for c in columns) + " |",
         "|---|---|--:|--:|---|",
         *(_dataset_row(tr, d) for d in (result.real, result.synthetic)),
         "",
         tr.t("pointers"),
         "",
-        f"{tr.t('result_id')} `{result_id(result)}` · evalsuite {_code(result.evalsuite_version)} · "
-        f"{tr.t('policy')} `{clean(result.policy_sha256, 64)[:12]}` · {tr.t('seed')} {result.seed}",
+        f"{tr.t('result_id')} `{ident or result_id(result)}` · "
+        f"evalsuite {_code(result.evalsuite_version)} · "
+        f"{tr.t('policy')} {_code(result.policy_sha256[:12])} · {tr.t('seed')} {result.seed}",
         "",
     ]
     ordered = sorted(result.findings, key=severity)
-    columns = ("status", "metric", "slice", "value", "gap", "tolerance", "times_chance", "p")
+    headings = ("status", "metric", "slice", "value", "gap", "tolerance", "times_chance", "p")
     table = [
         "",
         f"## {tr.t('findings')}",
         "",
-        "| " + " | ".join(tr.t("col." + c) for c in columns) + " |",
+        "| " + " | ".join(tr.t("col." + c) for c in headings) + " |",
         "|---|---|---|--:|--:|--:|--:|--:|",
     ]
     fixed = len("\n".join([*head, *table, *tail]).encode()) + 300

@@ -155,11 +155,12 @@ def write_outputs(
     if redact:
         result = redact_result(result)
     shown = {} if redact or thumbnails is None else thumbnails
+    ident = result_id(result)
     texts = {
         "result.json": result_json(result),
-        "report.html": render_html(result, thumbnails=shown, lang=lang, redact=redact),
-        "summary.md": render_markdown(result, lang=lang),
-        "junit.xml": render_junit(result),
+        "report.html": render_html(result, thumbnails=shown, lang=lang, redact=redact, ident=ident),
+        "summary.md": render_markdown(result, lang=lang, ident=ident),
+        "junit.xml": render_junit(result, ident=ident),
     }
     folder = Path(out)
     try:

@@ -20,10 +20,10 @@ _SPACE = re.compile(r"\s+")
 
 
 def clean(text: str, limit: int = 300) -> str:
-    """Give text from data on one line, without control and reordering characters, at most ``limit``.
+    """Give text from data on one line of at most ``limit`` harmless characters.
 
-    What is removed leaves a replacement character; what is too long is cut in the middle, where a
-    file name says least.
+    Control characters and those that reorder text leave a replacement character; what is too long
+    is cut in the middle, where a file name says least.
     """
     if len(text) > 4 * limit:  # before the work, so that a huge string costs nothing
         text = text[: 2 * limit] + text[-2 * limit :]

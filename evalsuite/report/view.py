@@ -97,17 +97,14 @@ def shifts(result: GateResult) -> list[Shift]:
             continue
         (mean_r, sd_r), (mean_s, sd_s) = _moments(real), _moments(synthetic)
         constant = sd_r <= 1e-12 * max(1.0, abs(mean_r))
+        shift = None if constant else (mean_s - mean_r) / sd_r
         finding = judged.get(name)
-        # the finding knows all samples, the overlay only some of them
-        measured = finding.gap if finding is not None else None
+        if shift is not None and finding is not None and finding.gap is not None:
+            shift = finding.gap  # it knows all samples, the overlay only some of them
         found.append(
             Shift(
                 name=name,
-                shift=None
-                if constant
-                else (mean_s - mean_r) / sd_r
-                if measured is None
-                else measured,
+                shift=shift,
                 spread=None if constant else sd_s / sd_r,
                 status=finding.status if finding is not None else Status.INFO,
                 real=real,
@@ -125,9 +122,7 @@ def next_steps(result: GateResult) -> list[Note]:
     steps: list[Note] = []
     if result.verdict is Status.ERROR:
         steps.append(("step.error", {}))
-    for f in bad:
-        if f.kind == "integrity":
-            steps.append(("step.integrity", {"role": f.slice}))
+    steps += [("step.integrity", {"role": f.slice}) for f in bad if f.kind == "integrity"]
     unsure = [f.n_required for f in result.findings if f.status is Status.INCONCLUSIVE]
     needed = [n for n in unsure if n is not None]
     if needed:
@@ -135,9 +130,11 @@ def next_steps(result: GateResult) -> list[Note]:
     elif unsure or result.verdict is Status.INCONCLUSIVE:
         steps.append(("step.more_samples_unknown", {}))
     if result.verdict in (Status.FAIL, Status.WARN, Status.INCONCLUSIVE):
-        for s in shifts(result)[:3]:
-            if s.shift is not None and abs(s.shift) >= 0.5:
-                steps.append((_attribute_step(s), {"attribute": s.name, "size": abs(s.shift)}))
+        steps += [
+            (_attribute_step(s), {"attribute": s.name, "size": abs(s.shift)})
+            for s in shifts(result)[:3]
+            if s.shift is not None and abs(s.shift) >= 0.5
+        ]
     for f in bad:
         if f.kind != "distribution":
             continue

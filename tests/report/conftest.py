@@ -146,7 +146,7 @@ def _attribute_findings(
                 detected=way != "alike",
                 message=message,
                 details={"ks": 0.1, "acts": "blur"},
-            )  # fmt: skip
+            )
         )
     return found, overlays, tuple(m for _, m in sorted(said, key=lambda pair: -pair[0]))
 
@@ -239,7 +239,7 @@ def build_result(
                     group=f"module {i // 10}",
                     covered=rng.random() > (0.06 if shift < 1 else 0.15),
                     score=round(rng.random(), 4),
-                )  # fmt: skip
+                )
             )
     galleries = (
         Gallery(
