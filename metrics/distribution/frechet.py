@@ -18,6 +18,7 @@ import torch
 from scipy.special import stdtrit
 
 from .._check import Array, features, pair
+from .._parallel import map_columns
 from .._result import Interval, Scalar
 from ..inference import Groups, check_masks, delete_half_se, subsample_masks
 
@@ -575,16 +576,14 @@ def frechet_splits(
     _, z = _centre(z)
     rows = max(int(first.sum(axis=0).max()), int(second.sum(axis=0).max()))
     gram = z @ z.T if rows <= d and N <= _POOLED_GRAM_ROWS else None
-    out = np.empty(first.shape[1])
-    for r in range(first.shape[1]):
+
+    def one(r: int) -> float:
         i, j = (
             torch.from_numpy(np.flatnonzero(mask[:, r])).to(z.device) for mask in (first, second)
         )
-        if gram is None:
-            out[r] = _from_rows(z[i], z[j]).value
-        else:
-            out[r] = _from_gram(gram, i, j)
-    return out
+        return _from_rows(z[i], z[j]).value if gram is None else _from_gram(gram, i, j)
+
+    return map_columns(one, first.shape[1], z.device)
 
 
 def _from_gram(gram: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> float:
