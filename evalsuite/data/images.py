@@ -329,7 +329,7 @@ def _damaged(form: str, error: Exception, data: bytes) -> BadSample:
         or _claimed_size(form, data) > len(data)
     ):
         kind = "truncated"
-    return BadSample(kind, f"the {form} data is damaged: {words}")
+    return BadSample(kind, f"the {form} data cannot be decoded: {words}")
 
 
 def _claimed_size(form: str, data: bytes) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import datasets
 
 _BATCH_BYTES = 8 * 2**20
-_KEPT_ROWS = 256
+_KEPT_ROWS = 64
 _OPEN_GROUPS = 3
 
 
@@ -446,7 +446,7 @@ class _Cursor:
         self._kept.clear()
         self._next = 0
         try:
-            parquet = pq.ParquetFile(self._file, pre_buffer=False)
+            parquet = pq.ParquetFile(self._file, pre_buffer=False, buffer_size=2**20)
             self._batches = parquet.iter_batches(
                 batch_size=self._size,
                 row_groups=[self._group],
