@@ -512,7 +512,7 @@ def nearest_neighbours(
     distances : float64 array, shape (n, k)
         Euclidean, ascending; exact in the features' own precision (0 for equal rows).
     indices : int64 array, shape (n, k)
-        Rows of ``base``; of equally near ones the first.
+        Rows of ``base``; of equally near ones the first, or any where they are more than 16.
 
     Raises
     ------
@@ -556,6 +556,15 @@ def nearest_neighbours(
         distances[start : start + len(rows)] = near.cpu().numpy()
         indices[start : start + len(rows)] = at.cpu().numpy()
     return distances, indices
+
+
+def distinct_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the distinct rows, and for each row which of them it is."""
+    # Adding 0 makes -0 and 0 the same bytes.
+    host = np.ascontiguousarray((x + 0).cpu().numpy())
+    keys = host.view(np.dtype((np.void, host.dtype.itemsize * host.shape[1]))).ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return x[torch.from_numpy(first).to(x.device)], torch.from_numpy(inverse).to(x.device)
 
 
 def _candidates(
@@ -757,6 +766,7 @@ def _data_copying(
     k = min(50, max(1, min(len(h), len(s)) // 50)) if cells is None else cells
     if k > len(t):
         raise ValueError(f"cells must be at most the {len(t)} training rows, got {k}")
+    k = min(k, len(distinct_rows(t)[0]))
     model = KMeans(k, n_init=1, random_state=seed).fit(t.double().cpu().numpy())
     cell_h = model.predict(h.double().cpu().numpy())
     cell_s = model.predict(s.double().cpu().numpy())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from evalsuite.metrics.distribution.copying import (
     _low_tail,
@@ -17,6 +20,19 @@ from evalsuite.metrics.distribution.copying import (
     exact_duplicates,
     nearest_neighbours,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Hundreds of tiny problems: more threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 def sets(
