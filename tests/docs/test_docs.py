@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from evalsuite.gate.policy import parse_policy
 from PIL import Image
 from skimage import data as photographs
+
+from evalsuite.gate.policy import parse_policy
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
