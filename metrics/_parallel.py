@@ -1,7 +1,7 @@
 """Many small linear-algebra problems, side by side, each on one core.
 
-At the sizes of a split (hundreds of rows) a library's own threads mostly wait for each other, and on
-a busy machine they wait for long: 500 rows took 40 ms on one thread and over 500 ms on two of a
+At the sizes of a split (hundreds of rows) a library's own threads mostly wait for each other, and
+on a busy machine they wait for long: 500 rows took 40 ms on one thread and over 500 ms on two of a
 loaded two-core machine. Whole problems in parallel keep every core busy without any waiting.
 """
 
