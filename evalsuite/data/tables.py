@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 _BATCH_BYTES = 8 * 2**20
 _KEPT_ROWS = 64
 _OPEN_GROUPS = 3
+# What a damaged file makes pyarrow raise; text that is not UTF-8 is a ValueError.
+_DAMAGED = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read_parquet(path: Path, listing: Listing, limits: Limits, columns: dict[str, str]) -> Contents:
@@ -54,7 +64,7 @@ def read_parquet(path: Path, listing: Listing, limits: Limits, columns: dict[str
             continue
         try:
             _read_parquet_file(name, file, store, finder, contents)
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGED as error:
             detail = f"the Parquet file cannot be read: {_first_line(error)}"
             contents.problems.append(Problem(clean(name), "unreadable", detail))
         except DataError as error:  # no column of images: fatal only if no file has one
@@ -79,9 +89,9 @@ def _read_parquet_file(
         used = set(finder.of((*scalars, image)).values()) - {image}
         wanted = [c for c in scalars if c in used]
         total = parquet.metadata.num_rows
-        rows = (
-            _parquet_batches(parquet, wanted, names) if wanted else iter([{} for _ in range(total)])
-        )
+        if not 0 <= total <= Path(file).stat().st_size:
+            raise ValueError(f"it claims {total:,} rows, more than it has bytes")
+        rows = _parquet_batches(parquet, wanted, names) if wanted else ({} for _ in range(total))
         found = [
             (sample, (number, index))
             for index, sample in _samples(rows, clean(name), split_of(name), finder, contents)
@@ -103,7 +113,7 @@ def parquet_rows(name: str, path: str, problems: list[Problem]) -> Iterator[tupl
         with pq.ParquetFile(path) as parquet:
             names = _class_names(parquet.schema_arrow)
             yield from enumerate(_parquet_batches(parquet, None, names), start=1)
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGED as error:
         detail = f"the Parquet file cannot be read: {_first_line(error)}"
         problems.append(Problem(clean(name), "bad_metadata", detail, lost=False))
 
@@ -196,7 +206,7 @@ def _add_table(
     }
     plain = table.with_format("arrow")
     number = store.add(plain.select_columns([image]), image)
-    rows: Iterator[Row] = iter([{} for _ in range(len(table))])
+    rows: Iterator[Row] = ({} for _ in range(len(table)))
     if wanted:
         rows = (
             _named(row, names)
@@ -301,7 +311,9 @@ def _image_column(schema: pa.Schema, given: str | None, where: str) -> str:
 
 
 def _is_picture(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        return False
+    return _is_binary(kind.field("bytes").type)
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -358,7 +370,7 @@ class _RowStore:
         table, image = self._tables[number]
         try:
             value = table[row].column(image)[0].as_py()
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except _DAMAGED as error:
             raise BadSample("unreadable", f"the row cannot be read: {_first_line(error)}") from None
         return _encoded(value, self._root, self._limits)
 
@@ -384,11 +396,8 @@ class _ParquetStore:
         start = 0
         for group in range(metadata.num_row_groups):
             part = metadata.row_group(group)
-            size = sum(
-                part.column(c).total_uncompressed_size
-                for c in range(part.num_columns)
-                if part.column(c).path_in_schema.split(".")[0] == image
-            )
+            # Of the whole row: asking a damaged file for one column's size crashes pyarrow.
+            size = part.total_byte_size
             starts.append(start)
             rows = max(1, part.num_rows)
             batches.append(max(1, min(128, _BATCH_BYTES * rows // max(1, size))))
@@ -438,7 +447,11 @@ class _Cursor:
     def _find(self, row: int) -> Any:
         for start, column in self._kept:
             if start <= row < start + len(column):
-                value = column[row - start].as_py()
+                try:
+                    value = column[row - start].as_py()
+                except _DAMAGED as error:
+                    detail = f"the row cannot be read: {_first_line(error)}"
+                    raise BadSample("unreadable", detail) from None
                 return {} if value is None else value
         return None
 
@@ -453,13 +466,13 @@ class _Cursor:
                 columns=[self._image],
                 use_threads=False,
             )
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGED as error:
             self._fail(error)
 
     def _step(self) -> None:
         try:
             batch = next(self._batches)
-        except (pa.ArrowException, OSError, StopIteration) as error:
+        except (*_DAMAGED, StopIteration) as error:
             self._fail(error)
         column = batch.column(0)
         self._kept.append((self._next, column))

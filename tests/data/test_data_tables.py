@@ -266,6 +266,15 @@ def test_one_bad_file_of_many(tmp_path):
         open_dataset(tmp_path / "c.parquet")
 
 
+def test_a_parquet_of_more_rows_than_bytes(tmp_path):
+    """A run of a million nulls takes a few bytes; whoever claims so many holds no pictures."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": pa.array([None] * 1_000_000, pa.binary())}), path)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match="claims 1,000,000 rows"):
+        open_dataset(path)
+
+
 def test_a_damaged_row_group_costs_its_own_rows_only(tmp_path):
     path = tmp_path / "x.parquet"
     rows = pa.table({"image": [picture(i) for i in range(40)], "label": ["x"] * 40})
