@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -245,6 +245,8 @@ class _Run:
             "split": split,
         }
         try:
+            if self.operation.input == Modality.IMAGE:
+                item = replace(item, image=item.value(Modality.IMAGE))  # read once
             found = self.earlier.get(name)
             if (
                 found is not None

@@ -8,7 +8,7 @@ parameters are plain JSON, so the record of an item is enough to make the same i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
@@ -99,8 +99,10 @@ class Item:
     ----------
     id : str
         Unique within its data set.
-    image : PIL.Image.Image or None
-        Mode ``L`` or ``RGB`` for the built-in operations; None where only the label is used.
+    image : PIL.Image.Image, callable or None
+        Mode ``L`` or ``RGB`` for the built-in operations. A callable reads the image when it is
+        needed: one that fails then costs this item and not the run. None where only the label is
+        used.
     label : str, int or None
         Its class.
     split : str or None
@@ -113,7 +115,7 @@ class Item:
     """
 
     id: str
-    image: Image.Image | None = None
+    image: Image.Image | Callable[[], Image.Image] | None = None
     label: str | int | None = None
     split: str | None = None
     group: str | None = None
@@ -125,15 +127,17 @@ class Item:
         Raises
         ------
         ValueError
-            If the item has no such part.
+            If the item has no such part, or it cannot be read.
         """
-        parts = {Modality.IMAGE: self.image, Modality.LABEL: self.label}
-        if modality not in parts:
-            raise ValueError(f"item {self.id!r} has no {modality}: it carries image and label")
-        value = parts[modality]
+        value: Any = {Modality.IMAGE: self.image, Modality.LABEL: self.label}.get(modality)
         if value is None:
             raise ValueError(f"item {self.id!r} has no {modality}, which the generator takes")
-        return value
+        if not callable(value):
+            return value
+        try:
+            return value()
+        except Exception as error:  # a reader's own errors: whatever they are, it is not readable
+            raise ValueError(f"item {self.id!r} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -381,11 +381,12 @@ class Corrupt:
     def __init__(self, kind: str, severity: float | Sequence[float] = 3) -> None:
         _check_kind(kind)
         self.kind = kind
-        self.severities = tuple(severity) if isinstance(severity, Sequence) else (severity,)
-        if not self.severities:
+        given = severity if isinstance(severity, Sequence) else (severity,)
+        if not given:
             raise ValueError("severity needs at least one value, got none")
-        for one in self.severities:
+        for one in given:
             _check_severity(one)
+        self.severities = tuple(float(one) for one in given)
 
     @property
     def params(self) -> Params:

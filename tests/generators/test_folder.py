@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -169,6 +171,25 @@ def test_a_run_cut_at_any_byte_of_its_journal_resumes(tmp_path: Path) -> None:
         report = generate_folder(recipe(), items, out, seed=1)
         assert report.n_kept == done
         assert bytes_of(out) == clean
+
+
+def test_cut_in_the_middle_of_a_line_twice_it_loses_nothing(tmp_path: Path) -> None:
+    items = make_items(6)
+    clean = bytes_of(generate_folder(recipe(), items, tmp_path / "clean", seed=1).path)
+    out = tmp_path / "out"
+
+    def stops_after(n: int) -> Iterator[Item]:
+        yield from items[:n]
+        raise InterruptedError
+
+    for n in (3, 5):
+        with pytest.raises(InterruptedError):
+            generate_folder(recipe(), stops_after(n), out, seed=1)
+        journal = out / ".evalsuite" / "journal.jsonl"
+        os.truncate(journal, journal.stat().st_size - 7)
+    report = generate_folder(recipe(), items, out, seed=1)
+    assert (report.n_kept, report.n_written) == (4, 2)
+    assert bytes_of(out) == clean
 
 
 def test_a_finished_folder_is_kept_and_grows_with_its_items(tmp_path: Path) -> None:
@@ -353,6 +374,44 @@ def test_nothing_made_is_an_error_that_gives_the_reason(tmp_path: Path) -> None:
     for wrong in ({"variants": 0}, {"workers": 0}):
         with pytest.raises(UsageError, match="1 or more"):
             generate_folder(Identity(), small, tmp_path / "e", seed=0, **wrong)
+
+
+def test_images_are_read_when_needed_and_a_reader_that_fails_costs_one_item(
+    tmp_path: Path,
+) -> None:
+    items = make_items(5)
+    reads: list[str] = []
+
+    def reader(item: Item) -> Image.Image:
+        reads.append(item.id)
+        if item is items[2]:
+            raise RuntimeError("no such member in the archive")
+        assert isinstance(item.image, Image.Image)
+        return item.image
+
+    lazy = [replace(i, image=partial(reader, i)) for i in items]
+    report = generate_folder(recipe(), lazy, tmp_path / "a", seed=1, workers=2)
+    assert sorted(reads) == [i.id for i in items]
+    assert [(f.id, f.reason) for f in report.failures] == [
+        (
+            items[2].id,
+            "ValueError: item 'cells/002.png' cannot be read: no such member in the archive",
+        )
+    ]
+    generate_folder(recipe(), items[:2] + items[3:], tmp_path / "b", seed=1)
+    assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
+
+
+def test_the_data_layer_reads_it_back(tmp_path: Path) -> None:
+    from evalsuite.data import open_dataset
+
+    out = generate_folder(recipe(), make_items(6), tmp_path / "out", seed=1).path
+    read = open_dataset(out)
+    assert list(read.problems) == []
+    rows = rows_of(out)
+    assert [(s.id, s.label, s.split, s.group) for s in read] == [
+        (r["id"], r["label"], r["split"], r["group"]) for r in rows
+    ]
 
 
 def test_a_defect_in_an_operation_is_not_taken_for_bad_data(tmp_path: Path) -> None:

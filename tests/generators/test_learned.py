@@ -85,6 +85,19 @@ def test_without_residual_samples_stay_in_the_span() -> None:
     assert spectrum[3] < 1e-4 < spectrum[2]
 
 
+def test_the_residual_adds_nothing_within_the_span() -> None:
+    rng = np.random.default_rng(0)
+    x = np.clip(0.5 + 0.1 * rng.standard_normal((300, 64)), 0, 1)
+    pixels = np.rint(255 * x).astype(np.uint8)
+    items = [Item(str(i), Image.fromarray(p.reshape(8, 8)), "a") for i, p in enumerate(pixels)]
+    sampler = ClassSampler.fit(items, size=8, components=10)
+    centred = pixels / 255 - (pixels / 255).mean(axis=0)
+    _, s, vt = np.linalg.svd(centred, full_matrices=False)
+    inside = np.var(drawn(sampler, "a", 3000) @ vt[:10].T, axis=0)
+    # The noise beside the span has half the variance of these directions: twice would be seen.
+    np.testing.assert_allclose(inside, s[:10] ** 2 / 300, rtol=0.15)
+
+
 def test_a_mixture_finds_two_kinds_that_one_gaussian_blends() -> None:
     dark, bright = (np.full((8, 8), v) for v in (60, 200))
     rng = np.random.default_rng(0)
