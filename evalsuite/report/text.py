@@ -38,8 +38,13 @@ def _significant(x: Decimal, digits: int) -> Decimal:
     return x.quantize(Decimal(1).scaleb(x.adjusted() - digits + 1), rounding=ROUND_HALF_UP)
 
 
+def _trimmed(x: Decimal) -> str:
+    digits = f"{x:f}"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
 def number(x: float | None, digits: int = 3) -> str:
-    """Write a number with ``digits`` significant digits; whole numbers are written whole."""
+    """Write a number with at most ``digits`` significant digits; whole numbers stay whole."""
     if x is None or not math.isfinite(x):
         return DASH
     sign, size = ("−" if x < 0 else ""), abs(x)
@@ -51,10 +56,10 @@ def number(x: float | None, digits: int = 3) -> str:
         if rounded < Decimal(10) ** 15:
             return f"{sign}{int(value.quantize(Decimal(1), rounding=ROUND_HALF_UP)):,}"
     elif rounded >= Decimal("0.001"):
-        return f"{sign}{rounded:f}"
+        return sign + _trimmed(rounded)
     short = _significant(value, 2)
     exponent = short.adjusted()
-    return f"{sign}{short.scaleb(-exponent):f}×10{str(exponent).translate(_SUPERSCRIPT)}"
+    return f"{sign}{_trimmed(short.scaleb(-exponent))}×10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
 def percent(x: float | None) -> str:

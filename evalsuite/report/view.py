@@ -50,8 +50,8 @@ Note = tuple[str, dict[str, "Param"]]
 def severity(finding: Finding) -> tuple[int, float, str]:
     """Sort key: the worst status first, and within it the largest gap for its tolerance."""
     share = 0.0
-    if finding.gap is not None and finding.tolerance:
-        share = finding.gap / finding.tolerance
+    if finding.gap is not None:
+        share = finding.gap / finding.tolerance if finding.tolerance else abs(finding.gap)
     return _RANK[finding.status], -share, finding.key
 
 
@@ -67,6 +67,7 @@ class Shift:
     status: Status
     real: tuple[float, ...]
     synthetic: tuple[float, ...]
+    unit: str = ""
 
     @property
     def words(self) -> str:
@@ -109,6 +110,7 @@ def shifts(result: GateResult) -> list[Shift]:
                 status=finding.status if finding is not None else Status.INFO,
                 real=real,
                 synthetic=synthetic,
+                unit=finding.unit if finding is not None else "",
             )
         )
     return sorted(
@@ -371,6 +373,7 @@ def attributes_view(result: GateResult, notes: list[Note]) -> list[dict[str, Any
             "shift": _round(s.shift, 4),
             "spread": _round(s.spread, 4),
             "status": s.status.value,
+            "unit": clean(s.unit, 40),
             "real": [_round(v, 4) for v in s.real[:ATTRIBUTE_VALUES]],
             "synthetic": [_round(v, 4) for v in s.synthetic[:ATTRIBUTE_VALUES]],
         }

@@ -77,6 +77,7 @@ def make_finding(
     gap, half = share * limit, 0.18 * limit
     sign = -1 if higher else 1
     matched = median + sign * spread * (0.2 + 6 * share)
+    ratio = (1 - matched) / (1 - ordered[3]) if higher else matched / ordered[56]
     status, message = Status.INFO, None
     if tolerance is not None:
         params: dict[str, Any] = {
@@ -102,7 +103,7 @@ def make_finding(
         best=1.0 if higher else 0.0, n_real=n, n_synthetic=n,
         floor=Floor(size=n // 2, splits=60, mean=sum(values) / 60, median=ordered[30],
                     q05=ordered[3], q95=ordered[56], values=values),
-        matched=matched, gap_ratio=matched / ordered[56], gap=gap, gap_unit=gap_unit,
+        matched=matched, gap_ratio=ratio, gap=gap, gap_unit=gap_unit,
         gap_ci=Interval(low=gap - half, high=gap + half, method="delete-half jackknife"),
         min_detectable_gap=0.45 * limit, n_required=2400 if status is Status.INCONCLUSIVE else None,
         p_value=p, p_method="label permutation", p_adjusted=min(1.0, 6 * p), detected=share > 0.4,

@@ -12,6 +12,7 @@
 
   // ---- text and numbers (evalsuite/report/text.py and i18n.py hold the same rules) -------------
   const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+  const trimmed = (digits) => (digits.includes(".") ? digits.replace(/\.?0+$/, "") : digits);
   const grouped = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
 
   function number(x, digits = 3) {
@@ -24,10 +25,10 @@
       if (rounded < 1e15) return sign + grouped(size.toFixed(0));
     } else if (rounded >= 0.001) {
       // toPrecision never writes an exponent in this range, but for a size such as 999.9
-      return sign + size.toPrecision(digits);
+      return sign + trimmed(size.toPrecision(digits));
     }
     const [mantissa, exponent] = size.toExponential(1).split("e");
-    return sign + mantissa + "×10" + String(Number(exponent)).replace(/[-\d]/g, (c) => SUPER[c]);
+    return sign + trimmed(mantissa) + "×10" + String(Number(exponent)).replace(/[-\d]/g, (c) => SUPER[c]);
   }
   const percent = (x) =>
     typeof x === "number" && isFinite(x) ? number(Math.floor(x * 1e12 + 0.5) / 1e10) + "%" : "–";
@@ -93,11 +94,11 @@
   }
   const icon = (status) =>
     svg("svg", { class: "icon s-" + status, "aria-hidden": "true" }, svg("use", { href: "#i-" + status }));
-  const data = (s) => el("bdi", {}, s);
+  const data = (s) => el("bdi", { title: s.length > 60 ? s : null }, s);
   function picture(thumb, name) {
     return thumb === null || thumb === undefined
       ? el("div", { class: "blank" }, t("card.nothumb"))
-      : el("img", { src: THUMBS[thumb], alt: name, loading: "lazy" });
+      : el("img", { src: THUMBS[thumb], alt: name });
   }
   const pair = (term, value) =>
     value === null || value === undefined || value === "–"
@@ -110,8 +111,10 @@
   const rows = C.status.length;
   const code = (column, i) => F.codes[column === "gap_unit" ? "unit" : column][C[column][i]];
   const status = (i) => D.statuses[C.status[i]];
-  const sliceName = (s) => (s === WHOLE ? t("slice_all") : s);
-  const share = (i) => (C.gap[i] !== null && C.tolerance[i] ? C.gap[i] / C.tolerance[i] : null);
+  const sliceName = (s) => (s === WHOLE ? t("slice_all") : text("role." + s, s));
+  /** What is held against the tolerance: the gap, or of an integrity finding the share itself. */
+  const against = (i) => (code("kind", i) === "integrity" ? C.value[i] : C.gap[i]);
+  const share = (i) => (against(i) !== null && C.tolerance[i] ? against(i) / C.tolerance[i] : null);
   const keyOf = (i) => [code("modality", i), code("encoder", i) || "-", code("metric", i), code("slice", i)].join("/");
 
   const COLUMNS = [
@@ -209,12 +212,13 @@
     const slice = code("slice", i);
     const cell = (id, ...content) => {
       const c = COLUMNS.find((x) => x.id === id);
-      return el("td", { class: "c-" + id + (c.numeric ? " num" : ""), "data-label": t("col." + id) }, ...content);
+      const none = content[0] === "–" ? " none" : "";
+      return el("td", { class: "c-" + id + (c.numeric ? " num" : "") + none, "data-label": t("col." + id) }, ...content);
     };
     const toggle = el("button", { type: "button", class: "toggle s-" + s, "aria-expanded": String(open), "data-row": i },
       icon(s), t("status." + s), el("span", { class: "hidden" }, " " + t("table.expand")));
-    const gap = C.gap[i] === null ? "–" : number(C.gap[i]) + (C.tolerance[i] === null ? "" : " / " + number(C.tolerance[i]));
-    const unit = unitName(code("gap_unit", i));
+    const write = code("kind", i) === "integrity" ? percent : (v) => number(v);
+    const gap = against(i) === null ? "–" : C.tolerance[i] === null ? number(C.gap[i]) + " " + unitName(code("gap_unit", i)) : write(against(i)) + " / " + write(C.tolerance[i]);
     const row = el("tr", { class: "row" + (open ? " open" : "") + (table.target === i ? " target" : ""), onclick: () => {
       if (String(window.getSelection())) return; // a click that ends a text selection is not a toggle
       if (open) table.open.delete(i);
@@ -226,7 +230,7 @@
       cell("metric", metricName(code("metric", i)), encoder ? el("small", {}, data(encoder)) : null),
       cell("slice", data(sliceName(slice))),
       cell("value", number(C.value[i]), code("unit", i) ? el("small", {}, data(unitName(code("unit", i)))) : null),
-      cell("share", gauge(i, s), el("small", {}, gap, unit && C.gap[i] !== null ? [" ", data(unit)] : null)),
+      gap === "–" ? cell("share", gap) : cell("share", gauge(i, s), el("small", {}, data(gap))),
       cell("times_chance", C.ratio[i] === null ? "–" : number(C.ratio[i]) + " ×"),
       cell("p", pValue(C.p[i])),
       cell("n", code("n", i).split(",").map((n) => number(Number(n))).join(" / ")));
@@ -319,11 +323,11 @@
   const GLYPH = { pass: "✓", warn: "!", fail: "✕", inconclusive: "?", error: "■", info: "i" };
 
   function layout(extra) {
-    const axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("line"), fixedrange: true, automargin: true };
+    const axis = { gridcolor: css("line"), zeroline: false, linecolor: css("line"), fixedrange: true, automargin: true };
     const merged = {
       font: { family: css("sans"), size: 12, color: css("ink") },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false,
-      margin: { l: 8, r: 12, t: 8, b: 8 }, hoverlabel: { bgcolor: css("panel"), bordercolor: css("line"), font: { color: css("ink"), family: css("sans") } },
+      margin: { l: 8, r: 12, t: 8, b: 8 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("soft"), activecolor: css("ink") }, hoverlabel: { bgcolor: css("panel"), bordercolor: css("line"), font: { color: css("ink"), family: css("sans") } },
       ...extra,
     };
     merged.xaxis = { ...axis, ...(extra.xaxis || {}) };
@@ -370,9 +374,9 @@
         text: x.map((v) => (v > CUT ? number(v) + " × ▸" : "")), textposition: "inside", insidetextanchor: "end", textfont: { color: css("glyph") },
         hovertemplate: shown.map((i) => plain(metricName(code("metric", i)) + " · " + sliceName(code("slice", i))) + "<br>" + plain(t("col.gap")) + " " + number(C.gap[i]) + " / " + number(C.tolerance[i]) + " = " + number(share(i)) + "<extra></extra>") },
       { type: "scatter", mode: "markers", y: ys.filter((k) => mdg[k] !== null && mdg[k] <= CUT), x: mdg.filter((v) => v !== null && v <= CUT), hoverinfo: "skip",
-        marker: { symbol: "line-ns-open", size: 13, color: css("soft"), line: { width: 2, color: css("soft") } } },
+        marker: { symbol: "line-ns-open", size: 13, color: css("ink"), line: { width: 2, color: css("ink") } } },
     ], layout({ height: height(shown), bargap: 0.3,
-      xaxis: { range: [Math.min(0, ...x.map(cut)) - 0.04, most], title: { text: plain(t("gaps.axis.tolerance")), standoff: 8 } }, yaxis: axisY(shown),
+      xaxis: { range: [Math.min(0, ...x.map(cut)) - 0.04, most], title: { text: plain(t("gaps.axis.tolerance")), standoff: 8, font: { size: 11 } } }, yaxis: axisY(shown),
       shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
 
     const chance = shown.map((i) => place(i)).map((c, k) => c && { ...c, i: shown[k] }).filter(Boolean);
@@ -384,7 +388,7 @@
         marker: { symbol: chance.map((c) => (c.at > FAR ? "triangle-right" : "diamond")), size: 12, color: chance.map((c) => css(status(c.i))), line: { color: css("panel"), width: 1 } },
         text: chance.map((c) => (c.at > FAR ? number(c.at) + "  " : "")), textposition: "middle left",
         hovertemplate: chance.map((c) => plain(metricName(code("metric", c.i)) + " · " + sliceName(code("slice", c.i))) + "<br>" + plain(t("detail.matched")) + " " + number(F.details[c.i].matched) + "<br>" + plain(t("strip.chance")) + " " + number(F.details[c.i].floor.median) + "<extra></extra>") },
-    ], layout({ height: height(chance), xaxis: { range: [Math.min(-1.5, ...chance.map((c) => far(c.low))) - 0.2, Math.max(2.2, ...chance.map((c) => far(c.at))) * 1.06], title: { text: plain(t("gaps.axis.chance")), standoff: 8 } },
+    ], layout({ height: height(chance), xaxis: { range: [Math.min(-1.5, ...chance.map((c) => far(c.low))) - 0.2, Math.max(2.2, ...chance.map((c) => far(c.at))) * 1.06], title: { text: plain(t("gaps.axis.chance")), standoff: 8, font: { size: 11 } } },
       yaxis: axisY(chance.map((c) => c.i)),
       shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
   }
@@ -410,28 +414,30 @@
     return counts.map((c) => c / values.length / ((high - low) / bins));
   }
   let watcher = null;
+  let waiting = new Map();
   function drawAttributes() {
     const box = $("attribute-cards");
     if (!box) return;
     if (watcher) watcher.disconnect();
-    const draw = new Map();
+    waiting = new Map();
     box.replaceChildren(...D.attributes.map((a, k) => {
       const plot = el("div", { class: "plot", id: "plot-attribute-" + k, role: "img", "aria-label": shiftWords(a) });
-      draw.set(plot, a);
+      waiting.set(plot, a);
       const effect = a.shift === null ? "" : (a.shift > 0 ? "+" : "") + number(a.shift) + " sd";
       return el("article", { class: "attribute", "data-attribute": a.name },
         el("h3", {}, el("span", {}, metricName(a.name)), el("b", { class: "s-" + a.status }, effect)),
         el("p", {}, shiftWords(a)), plot);
     }));
     watcher = new IntersectionObserver((entries) => {
-      for (const entry of entries.filter((e) => e.isIntersecting)) {
-        watcher.unobserve(entry.target);
-        drawAttribute(entry.target, draw.get(entry.target));
-      }
+      for (const entry of entries) if (entry.isIntersecting) drawAttribute(entry.target);
     }, { rootMargin: "400px" });
-    for (const plot of draw.keys()) watcher.observe(plot);
+    for (const plot of waiting.keys()) watcher.observe(plot);
   }
-  function drawAttribute(plot, a) {
+  function drawAttribute(plot) {
+    const a = waiting.get(plot);
+    if (!a) return;
+    waiting.delete(plot);
+    watcher.unobserve(plot);
     const both = [...a.real, ...a.synthetic].sort((x, y) => x - y);
     let low = both[0];
     let high = both[both.length - 1];
@@ -444,7 +450,7 @@
         fillcolor: "rgba(128,128,128,0.10)", name: t("role." + side), hovertemplate: "%{x:.4g}<extra>" + t("role." + side) + "</extra>" };
     };
     Plotly.react(plot, [curve("real", "solid"), curve("synthetic", "6px,3px")],
-      layout({ height: 150, margin: { l: 4, r: 4, t: 6, b: 4 }, xaxis: { showgrid: false, nticks: 5 }, yaxis: { visible: false, rangemode: "tozero" } }), CONFIG);
+      layout({ height: 165, margin: { l: 4, r: 4, t: 6, b: 4 }, xaxis: { showgrid: false, nticks: 5, title: { text: plain(unitName(a.unit)), standoff: 4, font: { size: 11, color: css("soft") } } }, yaxis: { visible: false, rangemode: "tozero" } }), CONFIG);
   }
 
   // the map
@@ -554,7 +560,7 @@
     const said = has("gallery." + g.id + ".score") ? t("gallery." + g.id + ".score", { score: item.score ?? "–" }) : item.text;
     const one = (side, name, thumb) => el("div", {},
       el("span", { class: "tag" }, el("span", { class: "dot " + side }), t("role." + side)),
-      picture(thumb, name), el("span", { class: "who", title: name }, data(name)));
+      picture(thumb, name), el("span", { class: "who", title: name }, data(name.split("/").pop())));
     return el("figure", { class: "shot" },
       pairs && item.partner !== null
         ? el("div", { class: "both" }, one(item.side, item.name, item.thumb), one(item.partner_side, item.partner, item.partner_thumb))
@@ -681,6 +687,7 @@
     for (const id of ["m-real", "m-synthetic", "m-outliers", "m-label"]) $(id).addEventListener("change", drawMap);
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFigures);
+  window.addEventListener("beforeprint", () => [...waiting.keys()].forEach(drawAttribute));
   let wasNarrow = narrow();
   window.addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); drawFigures(); } });
   drawAll();

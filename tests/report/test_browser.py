@@ -1,0 +1,484 @@
+"""The page in a real browser: it opens from a file, loads nothing, and does what it offers."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from evalsuite.report import write_outputs
+from evalsuite.report.i18n import Translator, catalogue
+from evalsuite.report.text import number, p_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from evalsuite.gate.findings import GateResult
+
+pytestmark = pytest.mark.browser
+
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+# Every element's text against what lies behind it, as WCAG 2.1 defines contrast.
+CONTRAST = """() => {
+  const rgb = (c) => { const m = c.match(/[\\d.]+/g).map(Number); return { v: m.slice(0, 3), a: m.length > 3 ? m[3] : 1 }; };
+  const light = (v) => { const [r, g, b] = v.map((x) => { x /= 255; return x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (e) => { for (; e; e = e.parentElement) { const b = rgb(getComputedStyle(e).backgroundColor); if (b.a > 0.99) return b.v; } return [255, 255, 255]; };
+  const bad = [];
+  for (const e of document.querySelectorAll("body *")) {
+    if (e.closest("svg, script, style, noscript, .plot, .hidden, .skip, option, button:disabled")) continue;
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.getClientRects().length) continue;
+    const s = getComputedStyle(e);
+    const [a, b] = [light(rgb(s.color).v), light(behind(e))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    const large = parseFloat(s.fontSize) >= 24 || (parseFloat(s.fontSize) >= 18.66 && Number(s.fontWeight) >= 700);
+    if (ratio < (large ? 3 : 4.5)) bad.push([e.tagName, e.className, e.textContent.slice(0, 40), ratio.toFixed(2)]);
+  }
+  return bad;
+}"""  # noqa: E501
+
+
+class Opened:
+    """A page, with everything that it did which it should not have done."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda r: self.requests.append(r.url))
+        page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
+        page.on("pageerror", lambda e: self.complaints.append(f"error: {e}"))
+        page.on("dialog", self._dialog)
+        page.add_init_script(
+            "addEventListener('securitypolicyviolation', "
+            "e => console.log('violates', e.violatedDirective, e.blockedURI))"
+        )
+
+    def _dialog(self, dialog: Any) -> None:
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def check(self, file: Path) -> None:
+        loaded = [url for url in self.requests if not url.startswith(("data:", "blob:"))]
+        assert loaded == [file.as_uri()]
+        assert self.complaints == []
+
+
+@pytest.fixture(scope="module")
+def reports(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_result: Callable[..., GateResult],
+    make_thumbnails: Callable[..., Any],
+) -> Callable[..., tuple[GateResult, Path]]:
+    """Give a written report; the same one is written once."""
+    made: dict[str, tuple[GateResult, Path]] = {}
+
+    def report(kind: str = "fail", lang: str = "en", **options: Any) -> tuple[GateResult, Path]:
+        name = json.dumps([kind, lang, options], sort_keys=True)
+        if name not in made:
+            result = make_result(kind, **options)
+            out = tmp_path_factory.mktemp("report")
+            thumbnails = make_thumbnails(result)
+            made[name] = result, write_outputs(result, out, thumbnails=thumbnails, lang=lang)[1]
+        return made[name]
+
+    return report
+
+
+@contextlib.contextmanager
+def opened(
+    chromium: Any, file: Path, size: dict[str, int] = DESKTOP, **options: Any
+) -> Iterator[Opened]:
+    """Open a report with the network cut, and check in the end that it kept to itself."""
+    context = chromium.new_context(viewport=size, offline=True, **options)
+    try:
+        view = Opened(context.new_page())
+        view.page.goto(file.as_uri())
+        view.page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+        yield view
+        view.check(file)
+    finally:
+        context.close()
+
+
+def names(page: Any) -> list[str]:
+    return page.locator("tr.row .c-metric").evaluate_all(
+        "cells => cells.map(c => c.firstChild.textContent)"
+    )
+
+
+def test_it_answers_first_and_keeps_to_itself(chromium: Any, reports: Any) -> None:
+    _, file = reports()
+    with opened(chromium, file) as view:
+        page = view.page
+        assert page.locator("h1").inner_text() == "No, not as it is"
+        assert page.locator("h1").bounding_box()["y"] < 300
+        for plot in ("#plot-tolerance", "#plot-chance", "#plot-map"):
+            assert page.locator(f"{plot} .main-svg").count() > 0
+        cards = page.locator(".attribute")
+        for i in range(cards.count()):
+            cards.nth(i).scroll_into_view_if_needed()
+            page.wait_for_selector(f"#plot-attribute-{i} .main-svg", state="attached")
+        assert page.locator("text=Sharpness is much lower in the synthetic set").count() == 1
+        assert page.locator("tr.row").count() == 16
+
+
+def test_findings_can_be_filtered_sorted_and_opened(chromium: Any, reports: Any) -> None:
+    result, file = reports()
+    with opened(chromium, file) as view:
+        page = view.page
+        said = page.locator("#f-count")
+        assert said.inner_text() == "16 of 16 findings"
+
+        page.fill("#f-search", "mmd efficientnet")
+        page.wait_for_function("document.querySelectorAll('tr.row').length === 1")
+        assert names(page) == ["MMD (RBF kernel)"]
+        page.fill("#f-search", "no such thing")
+        page.wait_for_selector("td.empty")
+        page.click("button[type=reset]")
+        page.wait_for_function("document.querySelectorAll('tr.row').length === 16")
+
+        page.select_option("#f-status", label="Pass")
+        assert said.inner_text() == "1 of 16 findings"
+        page.select_option("#f-status", label="any")
+        page.select_option("#f-kind", label="Attribute")
+        assert len(names(page)) == 6
+        page.click("button[type=reset]")
+        page.click("a[data-count=fail]")
+        page.wait_for_function("document.querySelectorAll('tr.row').length === 7")
+        page.click("button[type=reset]")
+        page.wait_for_function("document.querySelectorAll('tr.row').length === 16")
+
+        page.click("[data-sort=metric]")
+        assert names(page) == sorted(names(page), key=str.casefold)
+        assert page.locator("th.c-metric").get_attribute("aria-sort") == "ascending"
+        page.keyboard.press("Enter")  # the focus stays on the heading
+        assert names(page) == sorted(names(page), key=str.casefold, reverse=True)
+        page.click("[data-sort=value]")
+        shown = page.locator("tr.row td.c-value").evaluate_all(
+            "cells => cells.map(c => c.firstChild.textContent)"
+        )
+        values = sorted(f.value for f in result.findings)
+        assert shown == [number(v) for v in values]
+
+        page.click("[data-finding]")
+        row = page.locator("tr.row.open")
+        assert row.count() == 1
+        assert row.locator(".toggle").get_attribute("aria-expanded") == "true"
+        detail = page.locator("tr.detail")
+        words = " ".join(detail.inner_text().split())
+        worst = result.findings[0]
+        text = Translator("en")
+        assert text.message(result.reasons[0].message) in words
+        for key in (".means", ".blind"):
+            assert text.t(f"metric.{worst.metric}{key}") in words
+        assert f"{number(worst.floor.median)}, 90 % within" in words
+        assert p_value(worst.p_adjusted) in words
+        assert detail.locator("svg.strip circle").count() == len(worst.floor.values)
+        page.keyboard.press("Enter")
+        assert page.locator("tr.detail").count() == 0
+
+
+def test_a_point_of_the_map_shows_its_sample(chromium: Any, reports: Any) -> None:
+    result, file = reports()
+    with opened(chromium, file) as view:
+        page = view.page
+        page.locator("#plot-map").scroll_into_view_if_needed()
+        card = page.locator("#map-card")
+        spots = page.locator("#plot-map .scatterlayer .trace").nth(1).locator("path.point")
+        assert spots.count() > 100
+        seen = set()
+        for i in (3, 40, 90):
+            box = spots.nth(i).bounding_box()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.wait_for_timeout(150)
+            name = card.locator("h3").inner_text()
+            source = card.locator("img").get_attribute("src")
+            assert source.startswith("data:image/jpeg;base64,")
+            assert card.locator("img").evaluate("i => i.complete && i.naturalWidth") == 64
+            point = next(p for p in result.maps[0].points if p.sample == name)
+            assert point.label in card.inner_text()
+            assert point.group in card.inner_text()
+            seen.add(name)
+        assert len(seen) == 3
+
+        drawn = "() => document.querySelectorAll('#plot-map .scatterlayer path.point').length"
+        everything = page.evaluate(drawn)
+        page.uncheck("#m-real")
+        page.wait_for_function(f"({drawn})() < {everything}")
+        assert page.evaluate(drawn) == 401  # 400 and the ring around the one that is shown
+        assert "synthetic" in card.locator(".side").inner_text()
+        page.check("#m-outliers")
+        odd = sum(p.side == "synthetic" and p.covered is False for p in result.maps[0].points)
+        page.wait_for_function(f"({drawn})() === {odd + 1}")
+        assert "It lies off the real data" in card.inner_text()
+        page.uncheck("#m-outliers")
+        page.select_option("#m-label", label="mono")
+        mono = sum(p.side == "synthetic" and p.label == "mono" for p in result.maps[0].points)
+        page.wait_for_function(f"({drawn})() === {mono + 1}")
+
+        page.focus("#plot-map")
+        first = card.locator("h3").inner_text()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(
+            "name => document.querySelector('#map-card h3').innerText !== name", arg=first
+        )
+
+
+def test_the_language_can_be_switched(chromium: Any, reports: Any) -> None:
+    result, file = reports()
+    with opened(chromium, file) as view:
+        page = view.page
+        page.click("[data-lang=ja]")
+        table = catalogue("ja")
+        assert page.locator("h1").inner_text() == table["headline.fail"]
+        assert page.evaluate("document.documentElement.lang") == "ja"
+        assert table["status.fail"] in page.title()
+        reason = page.locator(".reasons li").first.inner_text()
+        assert Translator("ja").message(result.reasons[0].message) in " ".join(reason.split())
+        assert names(page)[0] == table["metric.frechet_distance"]
+        # all fixed text: nothing in the page still says what only the English catalogue says
+        page.click("tr.row .toggle >> nth=0")
+        left = page.evaluate("document.querySelector('main').innerText")
+        english = {
+            v for k, v in catalogue("en").items()
+            if len(v) > 24 and "{" not in v and v != table[k]
+        }  # fmt: skip
+        assert [v for v in english if v in left] == []
+        page.click("[data-lang=en]")
+        assert page.locator("h1").inner_text() == "No, not as it is"
+        assert "{" not in page.evaluate("document.querySelector('main').innerText")
+
+
+def test_python_and_the_page_write_the_same_text(chromium: Any, reports: Any) -> None:
+    """What Jinja wrote in Japanese is what the script writes when it switches to it."""
+    _, file = reports("inconclusive", "ja")
+    with opened(chromium, file) as view:
+        page = view.page
+        read = """() => [...document.querySelectorAll('[data-t], [data-m]')].map((e) => e.textContent)"""
+        first = page.evaluate(read)
+        page.click("[data-lang=en]")
+        assert page.evaluate(read) != first
+        page.click("[data-lang=ja]")
+        assert page.evaluate(read) == first
+
+
+def test_numbers_are_the_same_in_both(chromium: Any, make_result: Any, tmp_path: Path) -> None:
+    values = [
+        0.1,
+        1.125,
+        2.5,
+        999.4,
+        999.96,
+        1234.5,
+        1e6,
+        0.00099999,
+        1.2e-4,
+        -4.56e-9,
+        1.2e17,
+        5e14,
+    ]
+    result = make_result("pass", points=20)
+    findings = tuple(
+        result.findings[0].model_copy(
+            update={"value": v, "p_adjusted": min(1, abs(v)), "slice": str(i)}
+        )
+        for i, v in enumerate(values)
+    )
+    file = write_outputs(result.model_copy(update={"findings": findings}), tmp_path)[1]
+    with opened(chromium, file) as view:
+        view.page.click("[data-sort=slice]")
+        cells = "cells => cells.map(c => c.firstChild.textContent)"
+        shown = view.page.locator("tr.row td.c-value").evaluate_all(cells)
+        assert shown == [number(v) for v in values]
+        chances = view.page.locator("tr.row td.c-p").evaluate_all(cells)
+        assert chances == [p_value(min(1, abs(v))) for v in values]
+
+
+def test_the_data_can_be_taken_away(chromium: Any, reports: Any) -> None:
+    result, file = reports("fail", hostile=True)
+    with opened(chromium, file, accept_downloads=True) as view:
+        page = view.page
+
+        def take(figure: str, kind: str) -> str:
+            with page.expect_download() as info:
+                page.click(f"[data-download={figure}][data-format={kind}]")
+            assert info.value.suggested_filename.endswith(f"-{figure}.{kind}")
+            return str(info.value.path().read_text("utf-8-sig"))
+
+        rows = list(csv.DictReader(io.StringIO(take("findings", "csv"))))
+        assert len(rows) == len(result.findings)
+        assert rows[0]["metric"] == "frechet_distance"
+        assert float(rows[0]["gap"]) == pytest.approx(result.findings[0].gap, rel=1e-4)
+        assert not [v for row in rows for v in row.values() if v.startswith(("=", "+", "@"))]
+        assert any(row["metric"].startswith("'=HYPERLINK") for row in rows)
+        points = json.loads(take("map", "json"))["rows"]
+        assert len(points) == len(result.maps[0].points)
+        assert points[5]["x"] == pytest.approx(result.maps[0].points[5].x, rel=1e-4)
+        pairs = json.loads(take("galleries", "json"))["rows"]
+        assert {row["gallery"] for row in pairs} == {g.id for g in result.galleries}
+        gaps = json.loads(take("gaps", "json"))["rows"]
+        assert gaps[0]["floor_q95"] == pytest.approx(result.findings[0].floor.q95, rel=1e-4)
+        values = list(csv.DictReader(io.StringIO(take("attributes", "csv"))))
+        assert len(values) == sum(len(v) for a in result.attributes.values() for v in a.values())
+        assert take("map", "svg").startswith("<svg")
+
+
+def test_the_command_can_be_copied(chromium: Any, reports: Any) -> None:
+    result, file = reports()
+    grants = {"permissions": ["clipboard-read", "clipboard-write"]}
+    with opened(chromium, file, **grants) as view:
+        view.page.click("#copy")
+        view.page.wait_for_function("document.querySelector('#copy').innerText === 'Copied'")
+        assert view.page.evaluate("navigator.clipboard.readText()") == result.command
+
+
+def test_galleries_show_pairs_side_by_side(chromium: Any, reports: Any) -> None:
+    result, file = reports()
+    with opened(chromium, file) as view:
+        pair = view.page.locator("[data-gallery=nearest_real_neighbour] .shot").first
+        left, right = (pair.locator("img").nth(i).bounding_box() for i in (0, 1))
+        assert left["y"] == right["y"]
+        assert left["x"] + left["width"] <= right["x"]
+        assert result.galleries[1].items[0].partner in pair.locator(".who").nth(1).get_attribute(
+            "title"
+        )
+        gallery = view.page.locator("[data-gallery=most_synthetic_looking]")
+        assert gallery.locator(".shot").count() == 12
+        gallery.locator("button").click()
+        assert gallery.locator(".shot").count() == 24
+        broken = "images => images.filter(i => !(i.complete && i.naturalWidth)).length"
+        assert view.page.locator("main img").evaluate_all(broken) == 0
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_phone_never_scrolls_sideways(chromium: Any, reports: Any, lang: str) -> None:
+    _, file = reports("fail", lang, hostile=True)
+    with opened(chromium, file, PHONE, has_touch=True, is_mobile=True) as view:
+        page = view.page
+        page.click("tr.row .toggle >> nth=8")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        outside = page.evaluate(
+            """() => [...document.querySelectorAll('main *')].filter((e) => {
+              const r = e.getBoundingClientRect();
+              return r.width && r.right > 391 && !e.closest('.sections, thead, svg, .plot');
+            }).map((e) => e.outerHTML.slice(0, 100))"""
+        )
+        assert outside == []
+        small = page.evaluate(
+            """() => [...document.querySelectorAll('button, select, input')].filter((e) => {
+              const r = e.getBoundingClientRect();
+              return r.width && r.height && (r.height < 24) && e.type !== 'checkbox';
+            }).map((e) => e.outerHTML.slice(0, 100))"""
+        )
+        assert small == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["pass", "warn", "fail", "inconclusive", "error"])
+def test_text_can_be_read(chromium: Any, reports: Any, kind: str, scheme: str) -> None:
+    _, file = reports(kind, points=60)
+    with opened(chromium, file, color_scheme=scheme) as view:
+        view.page.click("tr.row .toggle >> nth=0")
+        assert view.page.evaluate(CONTRAST) == []
+
+
+def test_hostile_text_does_nothing(chromium: Any, reports: Any) -> None:
+    _, file = reports("fail", hostile=True)
+    with opened(chromium, file) as view:
+        page = view.page
+        for i in range(6, 17):
+            page.locator("tr.row .toggle").nth(i).click()
+        assert page.locator("tr.detail").count() == 11
+        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        page.locator("#map").scroll_into_view_if_needed()
+        page.focus("#plot-map")
+        for _ in range(20):
+            page.keyboard.press("ArrowRight")
+        for button in page.locator(".gallery > button").all():
+            button.click()
+        spots = page.locator(
+            "#plot-tolerance .barlayer path, #plot-chance .scatterlayer path.point"
+        )
+        for spot in spots.all()[::4]:
+            spot.hover(force=True)
+        cards = page.locator(".attribute")
+        for i in range(cards.count()):
+            cards.nth(i).scroll_into_view_if_needed()
+        page.click("[data-lang=ja]")
+        page.wait_for_timeout(300)
+        assert "pwned" not in page.title()
+        assert page.locator("main img:not([src^='data:image/jpeg'])").count() == 0
+        assert (
+            page.locator("main script, main iframe, main a[href^=javascript], main object").count()
+            == 0
+        )
+        assert page.locator(".plot a, .plot b, .plot image[href^=http]").count() == 0
+        handlers = (
+            "nodes => nodes.filter(n => [...n.attributes].some(a => /^on/.test(a.name))).length"
+        )
+        assert page.locator("*").evaluate_all(handlers) == 0
+
+
+def test_a_hundred_thousand_findings_do_no_harm(
+    chromium: Any, make_result: Any, tmp_path: Path
+) -> None:
+    result = make_result("fail", points=40, extra_findings=100_000)
+    file = write_outputs(result, tmp_path)[1]
+    assert file.stat().st_size < 15_000_000
+    total = len(result.findings)
+    with opened(chromium, file) as view:
+        page = view.page
+        assert f"{total:,}" in page.locator("#f-count").inner_text()
+        assert page.locator("tr.row").count() == 25
+        held = page.evaluate(
+            "JSON.parse(document.getElementById('data').textContent).findings.columns.status.length"
+        )
+        if held < total:
+            assert (
+                f"{held:,} of {total:,} findings are in this page"
+                in page.locator(".notes").inner_text()
+            )
+        assert held > 50_000
+        began = time.perf_counter()
+        page.fill("#f-search", "class 00042 coverage")
+        page.wait_for_function("document.querySelectorAll('tr.row').length === 1")
+        page.fill("#f-search", "")
+        page.wait_for_function("document.querySelectorAll('tr.row').length === 25")
+        page.click("[data-sort=share]")
+        page.click("#f-next")
+        page.select_option("#f-status", label="Fail")
+        assert time.perf_counter() - began < 10
+        assert page.evaluate("document.querySelectorAll('*').length") < 8_000
+
+
+def test_every_section_is_there_when_printed(chromium: Any, reports: Any) -> None:
+    _, file = reports()
+    with opened(chromium, file) as view:
+        page = view.page
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator(".attribute .main-svg").count() >= 6
+        assert not page.locator(".filters").first.is_visible()
+        assert page.locator("#provenance").is_visible()
+
+
+def test_the_verdict_stands_without_a_script(chromium: Any, reports: Any) -> None:
+    _, file = reports()
+    context = chromium.new_context(viewport=PHONE, offline=True, java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(file.as_uri())
+        assert page.locator("h1").is_visible()
+        assert page.locator(".reasons li").first.is_visible()
+        assert page.locator("#command").is_visible()
+        assert not page.locator("#findings").is_visible()
+    finally:
+        context.close()
