@@ -237,7 +237,7 @@ def cell_interval(
     groups: Ints | None,
     level: float,
     seed: int,
-    draws: int = 999,
+    draws: int = 499,
 ) -> Interval:
     """Confidence interval of a distance between two histograms over the same cells."""
     check_level(level)

@@ -311,7 +311,8 @@ def psi(
     bins : int
         Number of cells, cut at quantiles of the *pooled* sample: the cells do not change when
         labels are exchanged, which the p-value needs, and cover values that only one side has.
-        With at most ``bins`` distinct values each is a cell of its own.
+        A value that fills a cell by itself gets one; with at most ``bins`` distinct values, all
+        do.
     edges : array-like, optional
         Inner cell borders instead, ascending; a value on a border belongs to the cell below. For
         the credit-scoring convention pass the deciles of a reference sample.
@@ -359,7 +360,6 @@ def numeric_drift(
     null = float(np.sqrt(2 / np.pi) * sd_of_gap @ np.diff(data.support))
     cells = data.binned(10, None)
     null_mean, critical = stability_null(len(cells.categories), m, n, level)
-    x, y = data.support[data.real], data.support[data.synthetic]
     return NumericDrift(
         ks=data.value(_sup()),
         ks_p=ks_p,
@@ -368,9 +368,9 @@ def numeric_drift(
         wasserstein_ci=data.w1_interval(level, seed),
         wasserstein_raw=raw,
         wasserstein_null=null / scale,
-        mean_shift=float(y.mean() - x.mean()) / scale,
+        mean_shift=data.mean_shift(),
         mean_shift_ci=data.mean_shift_interval(level),
-        sd_ratio=_sd(y) / scale if scale_of == "real" else None,
+        sd_ratio=_sd(data.support[data.synthetic]) / scale if scale_of == "real" else None,
         psi=cells.value(cells.psi_root()) ** 2,
         psi_null_mean=null_mean,
         psi_critical=critical,
@@ -597,12 +597,18 @@ class _Pooled:
             n_synthetic=n,
         )
 
+    def mean_shift(self) -> float:
+        # Measured from a value of the data: exact for constants, and at any offset.
+        from_first = self.support - self.support[0]
+        shift = from_first[self.synthetic].mean() - from_first[self.real].mean()
+        return float(shift) / self.scale()[0]
+
     def mean_shift_interval(self, level: float) -> Interval:
         """Give a normal interval of the standardised mean difference, by its influence function."""
         check_level(level)
         scale, scale_of = self.scale()
         x, y = self.support[self.real], self.support[self.synthetic]
-        shift = float(y.mean() - x.mean()) / scale
+        shift = self.mean_shift()
         z = (x - x.mean()) / scale
         by_real = -z - shift * z**2 / 2 if scale_of == "real" else -z
         sd = influence_sd(by_real, (y - y.mean()) / scale, self.groups)
@@ -620,7 +626,10 @@ class _Pooled:
             else:
                 both = np.concatenate([self.real, self.synthetic])
                 cuts = np.quantile(both, np.arange(1, bins) / bins, method="inverted_cdf")
-                cell = np.searchsorted(np.unique(cuts), np.arange(k), side="left")
+                # A value with a cell's worth of samples (the zeros of a count) is its own cell.
+                heavy = np.flatnonzero(np.bincount(both, minlength=k) * bins >= both.size)
+                borders = np.unique(np.concatenate([cuts, heavy, heavy - 1]))
+                cell = np.searchsorted(borders, np.arange(k), side="left")
         else:
             borders = column(edges, "edges")
             if (np.diff(borders) <= 0).any():
