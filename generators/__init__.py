@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from .protocol import register as register
     from .protocol import replay as replay
     from .protocol import spec as spec
+    from .recipe import Recipe as Recipe
+    from .recipe import load_recipe as load_recipe
+    from .recipe import parse_recipe as parse_recipe
+    from .recipe import recipe_schema as recipe_schema
 
 _WHERE = {
     name: module
@@ -64,6 +68,7 @@ _WHERE = {
             "replay",
             "spec",
         ),
+        ".recipe": ("Recipe", "load_recipe", "parse_recipe", "recipe_schema"),
     }.items()
     for name in names
 }

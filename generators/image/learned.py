@@ -199,6 +199,14 @@ class ClassSampler:
         }
         return cls(classes, facts, residual)
 
+    @classmethod
+    def from_recipe(cls, model: str) -> ClassSampler:
+        """Load the model that a recipe names by its path: ``class_sampler: {model: m.npz}``."""
+        try:
+            return cls.load(model)
+        except OSError as error:
+            raise RecipeError(f"cannot read the model {model}: {error.strerror}") from error
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes that it can draw."""

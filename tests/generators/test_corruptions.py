@@ -189,6 +189,20 @@ def test_pixelate_leaves_the_stated_number_of_pixels() -> None:
     np.testing.assert_allclose(out[0, 0], pixels[:4, :4].mean(), atol=0.51)
 
 
+def test_displacement_agrees_with_scipy() -> None:
+    from evalsuite.generators.image.corruptions import _displace
+
+    rng = np.random.default_rng(0)
+    x = rng.random((20, 31, 2), np.float32)
+    shift = rng.normal(0, 4, (2, 20, 31)).astype(np.float32)
+    where = np.mgrid[:20, :31] + shift
+    wanted = np.stack(
+        [ndimage.map_coordinates(x[..., c], where, order=1, mode="nearest") for c in range(2)],
+        axis=2,
+    )
+    np.testing.assert_allclose(_displace(x, shift), wanted, atol=1e-5)
+
+
 def test_elastic_moves_pixels_and_makes_no_new_values() -> None:
     ramp = Image.fromarray(np.tile(np.arange(224, dtype=np.uint8), (224, 1)))
     out = np.asarray(corrupt(ramp, "elastic", 3, seed=0), float)

@@ -1,0 +1,260 @@
+"""Recipes: operations, seed and variants in a YAML file that people edit and machines check."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from .folder import FolderReport, ItemLike, generate_folder
+from .protocol import (
+    Compose,
+    Operation,
+    RecipeError,
+    operation_class,
+    operation_names,
+    suggestion,
+)
+
+MAX_BYTES = 1_000_000
+"""A larger file is not read: it is no recipe."""
+
+_NESTED = ("operation", "operations")
+"""Arguments of these names hold steps."""
+
+
+class Recipe(BaseModel):
+    r"""What to generate.
+
+    Parameters
+    ----------
+    version : int
+        Of the recipe's form: 1.
+    name : str
+        For people; it has no effect.
+    seed : int
+        Settles everything that is drawn.
+    variants : int
+        Children per item.
+    steps : list
+        Operations, one after the other. Each is a mapping with one key, the operation's name, over
+        its arguments (``corrupt: {kind: fog, severity: 3}``), or the name alone.
+
+    Examples
+    --------
+    >>> recipe = parse_recipe("version: 1\nseed: 7\nsteps: [corrupt: {kind: fog, severity: 3}]")
+    >>> recipe.operation().params
+    {'kind': 'fog', 'severity': [3.0]}
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1]
+    name: str = ""
+    seed: int
+    variants: int = Field(default=1, ge=1)
+    steps: list[dict[str, Any] | str] = Field(min_length=1)
+
+    @field_validator("steps")
+    @classmethod
+    def _fit(cls, steps: list[dict[str, Any] | str]) -> list[dict[str, Any] | str]:
+        _chain(steps)
+        return steps
+
+    def operation(self) -> Operation:
+        """Build the steps: one operation, or a :class:`~.protocol.Compose` of several."""
+        return _chain(self.steps)
+
+    def run(
+        self,
+        items: Iterable[ItemLike],
+        out_dir: str | Path,
+        *,
+        workers: int = 1,
+        progress: Callable[[int], None] | None = None,
+    ) -> FolderReport:
+        """Generate a folder (see :func:`~.folder.generate_folder`)."""
+        return generate_folder(
+            self.operation(),
+            items,
+            out_dir,
+            seed=self.seed,
+            variants=self.variants,
+            workers=workers,
+            progress=progress,
+        )
+
+
+def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
+    """Read a recipe from YAML text.
+
+    Raises
+    ------
+    RecipeError
+        Naming each wrong key or value, with the one that was probably meant.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{where} is not YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{where} must be a mapping of keys, got {type(data).__name__}")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{where} is not valid:\n{_explain(error, Recipe)}") from None
+    except RecipeError as error:
+        raise RecipeError(f"{where} is not valid:\n{error}") from None
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises
+    ------
+    RecipeError
+        If it is missing, too large, not UTF-8, or not a valid recipe.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file} is not UTF-8 text: {error.reason}") from None
+    if len(raw) > MAX_BYTES:
+        raise RecipeError(f"{file} is larger than {MAX_BYTES:,} bytes: is it a recipe?")
+    return parse_recipe(text, str(file))
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Give the JSON Schema of a recipe, for editors that complete and check YAML."""
+    schema = Recipe.model_json_schema()
+    step: dict[str, Any] = {"oneOf": [{"enum": list(operation_names())}]}
+    definitions: dict[str, Any] = {"step": step}
+    for name in operation_names():
+        arguments = _arguments(name).model_json_schema()
+        definitions.update(arguments.pop("$defs", {}))
+        for nested in _NESTED:
+            if nested in arguments["properties"]:
+                reference = {"$ref": "#/$defs/step"}
+                arguments["properties"][nested] = (
+                    reference
+                    if nested == "operation"
+                    else {"type": "array", "items": reference, "minItems": 1}
+                )
+        step["oneOf"].append(
+            {
+                "type": "object",
+                "properties": {name: arguments},
+                "required": [name],
+                "additionalProperties": False,
+            }
+        )
+    schema["properties"]["steps"]["items"] = {"$ref": "#/$defs/step"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "evalsuite recipe",
+        "$defs": definitions,
+    }
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without anchors (which can blow up) and without keys given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            line = self.get_mark().line + 1
+            raise RecipeError(f"line {line}: YAML aliases (*name) are refused")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(getattr(key, "value", key))
+            if name in seen:
+                line = key.start_mark.line + 1
+                raise RecipeError(f"line {line}: the key {name!r} stands twice")
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _chain(steps: list[dict[str, Any] | str]) -> Operation:
+    operations = [_step(step, f"steps.{i}") for i, step in enumerate(steps)]
+    return operations[0] if len(operations) == 1 else Compose(operations)
+
+
+def _step(step: object, where: str) -> Operation:
+    if isinstance(step, str):
+        step = {step: {}}
+    if not isinstance(step, Mapping) or len(step) != 1:
+        raise RecipeError(
+            f"  {where}: a step is one operation's name over its arguments, as in "
+            f"corrupt: {{kind: fog}}; got {step!r}"
+        )
+    name, given = next(iter(step.items()))
+    here = f"{where}.{name}"
+    if name not in operation_names():
+        raise RecipeError(f"  {here}: unknown operation{suggestion(str(name), operation_names())}")
+    try:
+        # Steps within are checked as steps, so that their errors say where.
+        arguments = _arguments(name).model_validate({} if given is None else given)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, _arguments(name), here)) from None
+    values = {key: getattr(arguments, key) for key in arguments.model_fields_set}
+    if "operation" in values:
+        values["operation"] = _step(values["operation"], f"{here}.operation")
+    if "operations" in values:
+        values["operations"] = [
+            _step(inner, f"{here}.operations.{i}") for i, inner in enumerate(values["operations"])
+        ]
+    try:
+        operation: Operation = _maker(name)(**values)
+    except (RecipeError, TypeError, ValueError) as error:
+        raise RecipeError(f"  {here}: {error}") from error
+    return operation
+
+
+def _maker(name: str) -> Any:
+    """Give what makes an operation from a recipe's arguments: ``from_recipe``, or the class."""
+    cls = operation_class(name)
+    return getattr(cls, "from_recipe", cls)
+
+
+def _arguments(name: str) -> type[BaseModel]:
+    """Make the model of an operation's arguments from the signature of what makes it."""
+    maker = _maker(name)
+    function = maker.__init__ if inspect.isclass(maker) else maker
+    hints = typing.get_type_hints(function)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(maker).parameters.values():
+        kind = hints[parameter.name]
+        if parameter.name in _NESTED:
+            kind = list[Any] if parameter.name == "operations" else Any
+        missing = parameter.default is inspect.Parameter.empty
+        fields[parameter.name] = (kind, ... if missing else parameter.default)
+    return create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join([*([where] if where else []), *map(str, item["loc"])]) or "recipe"
+        if item["type"] == "extra_forbidden":
+            known = list(model.model_fields)
+            lines.append(f"  {path}: unknown key{suggestion(str(item['loc'][-1]), known)}")
+        elif item["type"] == "missing":
+            lines.append(f"  {path}: this key is needed")
+        else:
+            lines.append(f"  {path}: {item['msg']} (got {str(item['input'])[:80]!r})")
+    return "\n".join(lines)
