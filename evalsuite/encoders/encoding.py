@@ -296,10 +296,10 @@ class _Run:
         known = _unpack(self.images.get(digest)) if self.images else None
         if known and known.width * known.height > self.limits.max_pixels:
             known = None  # it was cached under a higher limit: let the decoder refuse it
-        values = self.measured.get(digest) if self.measured and known else None
+        values = self.measured.get(digest) if self.measured else None
         lanes = []
         for lane in self.lanes:
-            record = lane.records.get(digest) if lane.records and known else None
+            record = lane.records.get(digest) if lane.records else None
             if record is None:
                 lanes.append(lane)
             else:
@@ -473,16 +473,22 @@ def _progress(label: str, total: int, show: bool | None) -> Iterator[Any]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
-        TaskProgressColumn,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> str:
+            speed = task.finished_speed or task.speed
+            return "" if speed is None else f"{speed:.0f} images/s"
 
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TaskProgressColumn(show_speed=True, text_format=""),
+        Rate(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as bar:

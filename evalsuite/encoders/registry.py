@@ -42,7 +42,7 @@ _INCEPTION_URL = (
 _INCEPTION_SIDE = 299
 _ROLE = "image features"
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")
-_BATCH = {"onnxruntime": 4, "cpu": 16, "gpu": 64}
+_BATCH = {"onnxruntime": 4, "cpu": 8, "gpu": 64}
 _CODE = code_version(
     "evalsuite.data.images",
     "evalsuite.encoders.image",
@@ -95,10 +95,10 @@ def load_encoder(
         raise ModelError(f"backend must be auto, onnxruntime or torch, got {backend!r}")
     if not allow_download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any hub library is imported
-    family, _, rest = spec.partition("/")
-    name, _, which = rest.partition("@")
+    model, _, which = spec.partition("@")
+    family, _, name = model.partition("/")
     if path is None and which and (which.endswith(_WEIGHTS) or Path(which).exists()):
-        path, which = which, ""
+        path, which, spec = which, "", model
     given = Path(path) if path is not None else None
     if given is not None and not given.is_file():
         raise ModelError(f"there is no weights file {str(given)!r} for {spec!r}")
@@ -171,8 +171,7 @@ class _Wanted:
                 f"(onnxruntime is there for {DEFAULT!r})"
             )
         return _torch_info(
-            self.spec.partition("@")[0] if self.path else self.spec,
-            self.sha256(path), source, dim, preprocessing, device,
+            self.spec, self.sha256(path), source, dim, preprocessing, device,
         )  # fmt: skip
 
 
@@ -390,9 +389,13 @@ def _load_timm(wanted: _Wanted, name: str, tag: str) -> ImageEncoder:
         raise ModelError(f"timm {timm.__version__} has no model {name!r}{hint}")
     path, source = wanted.path, "path"
     if path is None:
-        config = timm.get_pretrained_cfg(full)
+        tags = [m.partition(".")[2] for m in timm.list_pretrained(f"{name}.*")]
+        config = timm.get_pretrained_cfg(full) if not tag or tag in tags else None
         if config is None or not config.has_weights:
-            raise ModelError(f"timm knows no weights {full!r}: give a path, as {name}@file")
+            raise ModelError(
+                f"timm knows no weights {full!r}; tags: {', '.join(tags) or 'none'}; or give a "
+                f"file, as timm/{name}@file"
+            )
         repository = config.hf_hub_id
         files = [config.hf_hub_filename or "model.safetensors", "pytorch_model.bin"]
         url = config.url if isinstance(config.url, str) else None
@@ -569,16 +572,17 @@ def _find_on_hub(
         local = _torch_checkpoints() / url.rpartition("/")[2]
         _download_url(url, local)
         return local, "downloaded"
+    missing = huggingface_hub.errors.EntryNotFoundError
     with _online():
-        errors = []
         for file in files:
             try:
                 path = huggingface_hub.hf_hub_download(repository, file)
-            except Exception as error:  # network, proxy, licence, missing file: all end alike
-                errors.append(f"{file}: {error}")
-            else:
-                return Path(path), f"downloaded: {repository}"
-    raise ModelError(f"cannot download {repository}: {'; '.join(errors)}")
+            except missing:
+                continue
+            except Exception as error:  # network, proxy, licence, disk: all end alike
+                raise ModelError(f"cannot download {repository}: {error}") from error
+            return Path(path), f"downloaded: {repository}"
+    raise ModelError(f"cannot download {repository}: it has none of {', '.join(files)}")
 
 
 @contextmanager
