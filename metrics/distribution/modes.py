@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .._check import Array, groups_of, pair
+from .._check import Array, pair
 from .._result import Interval, Scalar
 from ..drift.multiplicity import adjust_pvalues
-from ..inference import Groups, max_t, p_value, permutation_masks, split_masks
+from ..inference import Groups, max_t, p_value, permutation_masks, pool_groups, split_masks
 from .copying import distinct_rows, nearest_neighbours
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def mode_tests(
         raise ValueError(f"near_quantile must lie strictly between 0 and 1, got {near_quantile}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie strictly between 0 and 1, got {alpha}")
-    groups = _pooled(groups_real, groups_synthetic, n, m)
+    groups = pool_groups(groups_real, groups_synthetic, n, m)
     size = min(n // 2, m)
     masks = split_masks(
         n,
@@ -295,18 +295,6 @@ def mode_tests(
         n_real=n,
         n_synthetic=m,
     )
-
-
-def _pooled(real: Groups, synthetic: Groups, n: int, m: int) -> _Ints | None:
-    if real is None and synthetic is None:
-        return None
-    # A row without a group is one of its own; a tuple, so that no group's name can be equal.
-    left = [("row", i) for i in range(n)] if real is None else [str(g) for g in real]
-    right = [("row", n + i) for i in range(m)] if synthetic is None else [str(g) for g in synthetic]
-    groups_of(real, n, "groups_real")
-    groups_of(synthetic, m, "groups_synthetic")
-    code: dict[object, int] = {}
-    return np.array([code.setdefault(g, len(code)) for g in [*left, *right]])
 
 
 def _rows(x: torch.Tensor, index: _Ints) -> torch.Tensor:
