@@ -116,7 +116,7 @@ class Policy(_Strict):
     encoders: Annotated[
         dict[str, tuple[str, ...]],
         Field(description="Modality to the encoders that measure it."),
-    ] = Field(default_factory=lambda: {"image": ("efficientnet_lite0",)})
+    ] = {"image": ("efficientnet_lite0",)}
     min_samples: Annotated[
         int, Field(ge=8, description="Fewer usable samples on a side are inconclusive.")
     ] = 30
@@ -150,7 +150,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise PolicyError(f"line {event.start_mark.line + 1}: YAML aliases (*name) are refused")
         return super().compose_node(parent, index)
 

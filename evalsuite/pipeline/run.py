@@ -12,8 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import __version__
 from ..data import open_dataset
 from ..encoders import FeatureCache, encode
@@ -24,14 +22,12 @@ from ..gate.findings import (
     EncoderSummary,
     Finding,
     Gallery,
-    GalleryItem,
     GateResult,
-    MapPoint,
-    Message,
     Problem,
 )
 from ..gate.judge import exit_code, judge
 from ..gate.policy import Policy, load_policy
+from .explain import drifted_attributes, embedding_map, explanations, galleries
 
 if TYPE_CHECKING:
     import os
@@ -43,12 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evalsuite")
 
-MAP_POINTS = 1000
-GALLERY_ITEMS = 24
-ATTRIBUTE_VALUES = 1000
 PROBLEM_EXAMPLES = 100
-NOTABLE_EFFECT = 0.2
-"""An attribute's drift is worth a sentence from a fifth of the real standard deviation on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +132,11 @@ def run_gate(
     """
     began = time.time()
     clock = _Clock()
-    chosen = policy if isinstance(policy, Policy) else load_policy(policy)
+    chosen = (
+        policy
+        if isinstance(policy, Policy)
+        else load_policy(None if policy is None else Path(policy))
+    )
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
     store = FeatureCache() if cache is True else cache or None
@@ -174,11 +169,12 @@ def run_gate(
     }
     findings: list[Finding] = []
     maps: list[EmbeddingMap] = []
-    galleries: list[Gallery] = []
+    shelves: list[Gallery] = []
     shown: set[tuple[str, str]] = set()
+    groups = _groups(left, right)
     for info in left.infos:
         with clock(f"measure {info.id}"):
-            measured = _measure(left, right, info.id, info.key, chosen, store)
+            measured = _measure(left, right, info.id, info.key, groups, chosen, store)
         if measured is None:
             findings.extend(_too_few(chosen, left, right, info.id))
             continue
@@ -186,10 +182,10 @@ def run_gate(
             f.model_copy(update={"modality": info.modality, "encoder": info.id})
             for f in measured.findings
         )
-        maps.append(_map(info.id, left, right, measured, chosen.seed))
-        galleries.extend(_galleries(info.id, left, right, measured))
+        maps.append(embedding_map(info.id, left, right, measured, chosen.seed))
+        shelves.extend(galleries(info.id, left, right, measured))
     with clock("attributes"):
-        attributes, overlays = _attributes(left, right, chosen)
+        attributes, overlays = drifted_attributes(left, right, groups, chosen)
     findings = adjusted(findings, chosen)
     judged, verdict, reasons = judge(
         [*findings, *attributes],
@@ -199,7 +195,7 @@ def run_gate(
     )
     for embedding in maps:
         shown.update((p.side, p.sample) for p in embedding.points)
-    for gallery in galleries:
+    for gallery in shelves:
         for item in gallery.items:
             shown.add((item.side, item.sample))
             if item.partner is not None and item.partner_side is not None:
@@ -215,7 +211,7 @@ def run_gate(
         verdict=verdict,
         exit_code=exit_code(verdict, strict=strict),
         reasons=reasons,
-        explanations=_explanations(attributes),
+        explanations=explanations(attributes),
         findings=judged,
         real=summaries["real"],
         synthetic=summaries["synthetic"],
@@ -232,7 +228,7 @@ def run_gate(
             for info in left.infos
         ),
         maps=tuple(maps),
-        galleries=tuple(galleries),
+        galleries=tuple(shelves),
         attributes=overlays,
         policy=chosen.canonical(),
         policy_sha256=chosen.sha256(),
@@ -334,11 +330,15 @@ def _summary(role: Any, data: Dataset, part: Encoded, real: Encoded | None) -> D
     )
 
 
-def _groups(part: Encoded) -> list[str] | None:
-    """Group of each sample; a sample without one is a group of its own."""
-    if all(s.group is None for s in part.samples):
-        return None
-    return [s.group if s.group is not None else f"\0alone {s.id}" for s in part.samples]
+def _groups(left: Encoded, right: Encoded) -> tuple[list[str] | None, list[str] | None]:
+    """Group of each sample, where any sample has one; a sample without is a group of its own."""
+    if all(s.group is None for part in (left, right) for s in part.samples):
+        return None, None
+    first, second = (
+        [s.group if s.group is not None else f"\0{side} alone {s.id}" for s in part.samples]
+        for side, part in (("real", left), ("synthetic", right))
+    )
+    return first, second
 
 
 def _measure(
@@ -346,13 +346,13 @@ def _measure(
     right: Encoded,
     encoder: str,
     key: str,
+    groups: tuple[list[str] | None, list[str] | None],
     policy: Policy,
     cache: FeatureCache | None,
 ) -> Measured | None:
     """Measure, or take what an earlier run on the very same input measured."""
     if min(len(left.samples), len(right.samples)) < policy.min_samples:
         return None
-    groups = (_groups(left), _groups(right))
 
     def compute() -> bytes:
         from .calibrate import measure
@@ -417,207 +417,3 @@ def adjusted(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
                 update={"p_adjusted": float(p), "detected": bool(p <= policy.alpha)}
             )
     return result
-
-
-def _attributes(
-    left: Encoded, right: Encoded, policy: Policy
-) -> tuple[list[Finding], dict[str, dict[str, tuple[float, ...]]]]:
-    """Drift of each readable property: the part of a gap that a person can name."""
-    from ..metrics.drift.multiplicity import adjust_pvalues
-    from ..metrics.drift.univariate import numeric_drift
-    from ..metrics.image.attributes import ATTRIBUTES
-
-    found: list[Finding] = []
-    overlays: dict[str, dict[str, tuple[float, ...]]] = {}
-    rng = np.random.default_rng(policy.seed)
-    for name, values in left.attributes.items():
-        other = right.attributes[name]
-        a, b = values[np.isfinite(values)], other[np.isfinite(other)]
-        if min(a.size, b.size) < 2:
-            continue
-        drift = numeric_drift(a, b, seed=policy.seed)
-        unit = ATTRIBUTES[name].unit if name in ATTRIBUTES else ""
-        found.append(
-            Finding(
-                kind="attribute",
-                modality="image",
-                metric=name,
-                value=float(b.mean() - a.mean()),
-                unit=unit,
-                n_real=int(a.size),
-                n_synthetic=int(b.size),
-                gap=drift.standardised_difference,
-                gap_unit="real standard deviations",
-                p_value=drift.p_value,
-                p_method="Kolmogorov–Smirnov",
-                details={
-                    "real_mean": float(a.mean()),
-                    "synthetic_mean": float(b.mean()),
-                    "real_sd": float(a.std(ddof=1)),
-                    "synthetic_sd": float(b.std(ddof=1)),
-                    "ks": drift.ks,
-                    "wasserstein": drift.wasserstein,
-                    "psi": drift.psi,
-                    "js": drift.js,
-                    "acts": ATTRIBUTES[name].acts if name in ATTRIBUTES else "",
-                },
-            )
-        )
-        overlays[name] = {
-            side: tuple(float(v) for v in _some(x, ATTRIBUTE_VALUES, rng))
-            for side, x in (("real", a), ("synthetic", b))
-        }
-    adjusted = adjust_pvalues([f.p_value or 0.0 for f in found], "bh") if found else []
-    return [
-        f.model_copy(
-            update={
-                "p_adjusted": float(p),
-                "detected": bool(p <= policy.alpha),
-                "message": _attribute_message(f, bool(p <= policy.alpha)),
-            }
-        )
-        for f, p in zip(found, adjusted, strict=True)
-    ], overlays
-
-
-def _effect(finding: Finding) -> float:
-    """How far an attribute moved or changed shape, in real standard deviations."""
-    return float(finding.details.get("wasserstein") or 0.0)
-
-
-def _attribute_message(finding: Finding, detected: bool) -> Message:
-    shift = finding.gap or 0.0
-    params: dict[str, str | int | float | None] = {
-        "attribute": finding.metric,
-        "shift": shift,
-        "effect": _effect(finding),
-        "real_mean": finding.details["real_mean"],
-        "synthetic_mean": finding.details["synthetic_mean"],
-        "unit": finding.unit,
-        "acts": finding.details["acts"],
-    }
-    if not detected or _effect(finding) < NOTABLE_EFFECT:
-        return Message(
-            id="attribute_alike",
-            text=f"{finding.metric} is alike in both sets.",
-            params=params,
-        )
-    if abs(shift) < NOTABLE_EFFECT:
-        return Message(
-            id="attribute_shape",
-            text=f"{finding.metric} is spread differently in the synthetic set "
-            f"(by {_effect(finding):.2g} real standard deviations in all).",
-            params=params,
-        )
-    way = "higher" if shift > 0 else "lower"
-    return Message(
-        id=f"attribute_{way}",
-        text=f"{finding.metric} is {way} in the synthetic set, by {abs(shift):.2g} real standard "
-        f"deviations ({finding.details['real_mean']:.4g} → "
-        f"{finding.details['synthetic_mean']:.4g}{' ' + finding.unit if finding.unit else ''}).",
-        params=params,
-    )
-
-
-def _explanations(attributes: Sequence[Finding]) -> tuple[Message, ...]:
-    notable = [f for f in attributes if f.message is not None and f.message.id != "attribute_alike"]
-    notable.sort(key=lambda f: (-_effect(f), f.metric))
-    return tuple(f.message for f in notable if f.message is not None)
-
-
-def _some(x: Any, limit: int, rng: np.random.Generator) -> Any:
-    return x if x.size <= limit else x[np.sort(rng.permutation(x.size)[:limit])]
-
-
-def _map(
-    encoder: str, left: Encoded, right: Encoded, measured: Measured, seed: int
-) -> EmbeddingMap:
-    n = len(left.samples)
-    rng = np.random.default_rng(seed)
-    points: list[MapPoint] = []
-    for side, part, scores, flags, offset in (
-        ("real", left, measured.scores_real, measured.covered, 0),
-        ("synthetic", right, measured.scores_synthetic, measured.on_manifold, n),
-    ):
-        rows = np.flatnonzero(
-            np.isfinite(measured.coordinates[offset : offset + len(part.samples), 0])
-        )
-        for i in _some(rows, MAP_POINTS, rng):
-            sample = part.samples[i]
-            x, y = measured.coordinates[offset + i]
-            score = scores[i]
-            points.append(
-                MapPoint(
-                    side=side,  # type: ignore[arg-type]
-                    sample=sample.id,
-                    x=float(x),
-                    y=float(y),
-                    label=sample.label,
-                    group=sample.group,
-                    covered=bool(flags[i]),
-                    score=float(score) if np.isfinite(score) else None,
-                )
-            )
-    return EmbeddingMap(
-        encoder=encoder,
-        method="principal components of the pooled features",
-        explained=measured.explained,
-        points=tuple(points),
-        shown_of=(n, len(right.samples)),
-    )
-
-
-def _galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -> list[Gallery]:
-    scores = np.where(np.isfinite(measured.scores_synthetic), measured.scores_synthetic, -np.inf)
-    looking = np.argsort(-scores, kind="stable")[:GALLERY_ITEMS]
-    closest = np.argsort(measured.nearest_distance, kind="stable")[:GALLERY_ITEMS]
-    uncovered = np.flatnonzero(~measured.covered)
-    real_scores = np.where(np.isfinite(measured.scores_real), measured.scores_real, np.inf)
-    uncovered = uncovered[np.argsort(real_scores[uncovered], kind="stable")][:GALLERY_ITEMS]
-    return [
-        Gallery(
-            id="most_synthetic_looking",
-            encoder=encoder,
-            items=tuple(
-                GalleryItem(
-                    side="synthetic",
-                    sample=right.samples[i].id,
-                    score=float(scores[i]),
-                    score_text=f"score {scores[i]:.3g}",
-                    label=right.samples[i].label,
-                )
-                for i in looking
-                if np.isfinite(scores[i])
-            ),
-        ),
-        Gallery(
-            id="nearest_real_neighbour",
-            encoder=encoder,
-            items=tuple(
-                GalleryItem(
-                    side="synthetic",
-                    sample=right.samples[i].id,
-                    score=float(measured.nearest_distance[i]),
-                    score_text=f"distance {measured.nearest_distance[i]:.3g}",
-                    partner_side="real",
-                    partner=left.samples[int(measured.nearest_real[i])].id,
-                    label=right.samples[i].label,
-                )
-                for i in closest
-            ),
-        ),
-        Gallery(
-            id="least_covered_real",
-            encoder=encoder,
-            items=tuple(
-                GalleryItem(
-                    side="real",
-                    sample=left.samples[i].id,
-                    score=float(measured.scores_real[i]) if np.isfinite(real_scores[i]) else 0.0,
-                    score_text="no synthetic neighbour",
-                    label=left.samples[i].label,
-                )
-                for i in uncovered
-            ),
-        ),
-    ]

@@ -1,0 +1,261 @@
+"""What stands behind a gap: attributes that drifted, the map, the samples worth looking at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..gate.findings import (
+    EmbeddingMap,
+    Finding,
+    Gallery,
+    GalleryItem,
+    Interval,
+    MapPoint,
+    Message,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..encoders import Encoded
+    from ..gate.policy import Policy
+    from .calibrate import Measured
+
+MAP_POINTS = 1000
+GALLERY_ITEMS = 24
+ATTRIBUTE_VALUES = 1000
+NOTABLE_EFFECT = 0.2
+"""An attribute's drift is worth a sentence from a fifth of the real standard deviation on."""
+
+
+def drifted_attributes(
+    left: Encoded,
+    right: Encoded,
+    groups: tuple[Sequence[str] | None, Sequence[str] | None],
+    policy: Policy,
+) -> tuple[list[Finding], dict[str, dict[str, tuple[float, ...]]]]:
+    """Drift of each readable property: the part of a gap that a person can name."""
+    from ..metrics.drift.multiplicity import adjust_pvalues
+    from ..metrics.drift.univariate import numeric_drift
+    from ..metrics.image.attributes import ATTRIBUTES
+
+    found: list[Finding] = []
+    overlays: dict[str, dict[str, tuple[float, ...]]] = {}
+    rng = np.random.default_rng(policy.seed)
+    for name, values in left.attributes.items():
+        other = right.attributes[name]
+        a, b = values[np.isfinite(values)], other[np.isfinite(other)]
+        if min(a.size, b.size) < 2:
+            continue
+        drift = numeric_drift(
+            a,
+            b,
+            groups_real=_where(groups[0], values),
+            groups_synthetic=_where(groups[1], other),
+            level=policy.calibration.confidence,
+            seed=policy.seed,
+        )
+        known = ATTRIBUTES[name]
+        ci = drift.mean_shift_ci
+        found.append(
+            Finding(
+                kind="attribute",
+                modality="image",
+                metric=name,
+                value=float(b.mean() - a.mean()),
+                unit=known.unit,
+                n_real=int(a.size),
+                n_synthetic=int(b.size),
+                gap=drift.mean_shift,
+                gap_ci=Interval(low=ci.low, high=ci.high, level=ci.level, method=ci.method),
+                gap_unit="real standard deviations",
+                p_value=drift.ks_p,
+                p_method=f"Kolmogorov-Smirnov, {drift.ks_method}",
+                details={
+                    "real_mean": float(a.mean()),
+                    "synthetic_mean": float(b.mean()),
+                    "real_sd": float(a.std(ddof=1)),
+                    "synthetic_sd": float(b.std(ddof=1)),
+                    "ks": drift.ks,
+                    # Beyond what chance alone gives at these sizes.
+                    "effect": max(0.0, drift.wasserstein - drift.wasserstein_null),
+                    "wasserstein": drift.wasserstein,
+                    "psi": drift.psi,
+                    "psi_critical": drift.psi_critical,
+                    "js": drift.js,
+                    "scale_of": drift.scale_of,
+                    "acts": known.acts,
+                },
+            )
+        )
+        overlays[name] = {
+            side: tuple(float(v) for v in _some(x, ATTRIBUTE_VALUES, rng))
+            for side, x in (("real", a), ("synthetic", b))
+        }
+    if not found:
+        return [], overlays
+    adjusted = adjust_pvalues([f.p_value or 0.0 for f in found], "bh")
+    return [
+        f.model_copy(
+            update={
+                "p_adjusted": float(p),
+                "detected": bool(p <= policy.alpha),
+                "message": _attribute_message(f, bool(p <= policy.alpha)),
+            }
+        )
+        for f, p in zip(found, adjusted, strict=True)
+    ], overlays
+
+
+def _where(groups: Sequence[str] | None, values: Any) -> list[str] | None:
+    if groups is None:
+        return None
+    return [g for g, ok in zip(groups, np.isfinite(values), strict=True) if ok]
+
+
+def _effect(finding: Finding) -> float:
+    """How far an attribute moved or changed shape, in real standard deviations."""
+    return float(finding.details["effect"])
+
+
+def _attribute_message(finding: Finding, detected: bool) -> Message:
+    shift = finding.gap or 0.0
+    params: dict[str, str | int | float | None] = {
+        "attribute": finding.metric,
+        "shift": shift,
+        "effect": _effect(finding),
+        "real_mean": finding.details["real_mean"],
+        "synthetic_mean": finding.details["synthetic_mean"],
+        "unit": finding.unit,
+        "acts": finding.details["acts"],
+    }
+    if not detected or _effect(finding) < NOTABLE_EFFECT:
+        return Message(
+            id="attribute_alike",
+            text=f"{finding.metric} is alike in both sets.",
+            params=params,
+        )
+    if abs(shift) < NOTABLE_EFFECT:
+        return Message(
+            id="attribute_shape",
+            text=f"{finding.metric} is spread differently in the synthetic set "
+            f"(by {_effect(finding):.2g} real standard deviations in all).",
+            params=params,
+        )
+    way = "higher" if shift > 0 else "lower"
+    return Message(
+        id=f"attribute_{way}",
+        text=f"{finding.metric} is {way} in the synthetic set, by {abs(shift):.2g} real standard "
+        f"deviations ({finding.details['real_mean']:.4g} → "
+        f"{finding.details['synthetic_mean']:.4g}{' ' + finding.unit if finding.unit else ''}).",
+        params=params,
+    )
+
+
+def explanations(attributes: Sequence[Finding]) -> tuple[Message, ...]:
+    """Give the sentences on the attributes that differ, the largest effect first."""
+    notable = [f for f in attributes if f.message is not None and f.message.id != "attribute_alike"]
+    notable.sort(key=lambda f: (-_effect(f), f.metric))
+    return tuple(f.message for f in notable if f.message is not None)
+
+
+def _some(x: Any, limit: int, rng: np.random.Generator) -> Any:
+    return x if x.size <= limit else x[np.sort(rng.permutation(x.size)[:limit])]
+
+
+def embedding_map(
+    encoder: str, left: Encoded, right: Encoded, measured: Measured, seed: int
+) -> EmbeddingMap:
+    """Give the map: at most 1,000 points a side, a random part where there are more."""
+    n = len(left.samples)
+    rng = np.random.default_rng(seed)
+    points: list[MapPoint] = []
+    for side, part, scores, flags, offset in (
+        ("real", left, measured.scores_real, measured.covered, 0),
+        ("synthetic", right, measured.scores_synthetic, measured.on_manifold, n),
+    ):
+        rows = np.flatnonzero(
+            np.isfinite(measured.coordinates[offset : offset + len(part.samples), 0])
+        )
+        for i in _some(rows, MAP_POINTS, rng):
+            sample = part.samples[i]
+            x, y = measured.coordinates[offset + i]
+            score = scores[i]
+            points.append(
+                MapPoint(
+                    side=side,  # type: ignore[arg-type]
+                    sample=sample.id,
+                    x=float(x),
+                    y=float(y),
+                    label=sample.label,
+                    group=sample.group,
+                    covered=bool(flags[i]),
+                    score=float(score) if np.isfinite(score) else None,
+                )
+            )
+    return EmbeddingMap(
+        encoder=encoder,
+        method="principal components of the pooled features",
+        explained=measured.explained,
+        points=tuple(points),
+        shown_of=(n, len(right.samples)),
+    )
+
+
+def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -> list[Gallery]:
+    """Pick the samples that say most: looking synthetic, close to a real one, left uncovered."""
+    scores = np.where(np.isfinite(measured.scores_synthetic), measured.scores_synthetic, -np.inf)
+    looking = np.argsort(-scores, kind="stable")[:GALLERY_ITEMS]
+    closest = np.argsort(measured.nearest_distance, kind="stable")[:GALLERY_ITEMS]
+    uncovered = np.flatnonzero(~measured.covered)
+    real_scores = np.where(np.isfinite(measured.scores_real), measured.scores_real, np.inf)
+    uncovered = uncovered[np.argsort(real_scores[uncovered], kind="stable")][:GALLERY_ITEMS]
+    return [
+        Gallery(
+            id="most_synthetic_looking",
+            encoder=encoder,
+            items=tuple(
+                GalleryItem(
+                    side="synthetic",
+                    sample=right.samples[i].id,
+                    score=float(scores[i]),
+                    score_text=f"score {scores[i]:.3g}",
+                    label=right.samples[i].label,
+                )
+                for i in looking
+                if np.isfinite(scores[i])
+            ),
+        ),
+        Gallery(
+            id="nearest_real_neighbour",
+            encoder=encoder,
+            items=tuple(
+                GalleryItem(
+                    side="synthetic",
+                    sample=right.samples[i].id,
+                    score=float(measured.nearest_distance[i]),
+                    score_text=f"distance {measured.nearest_distance[i]:.3g}",
+                    partner_side="real",
+                    partner=left.samples[int(measured.nearest_real[i])].id,
+                    label=right.samples[i].label,
+                )
+                for i in closest
+            ),
+        ),
+        Gallery(
+            id="least_covered_real",
+            encoder=encoder,
+            items=tuple(
+                GalleryItem(
+                    side="real",
+                    sample=left.samples[i].id,
+                    score=float(measured.scores_real[i]) if np.isfinite(real_scores[i]) else 0.0,
+                    score_text="no synthetic neighbour",
+                    label=left.samples[i].label,
+                )
+                for i in uncovered
+            ),
+        ),
+    ]
