@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy import sparse, stats
 
 from .._check import groups_of
 from .._result import Interval, Scalar
-from ..inference import permutation_masks
+from ..inference import p_value, permutation_masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -303,17 +303,14 @@ def null_counts(
         yield counts, total - counts
 
 
-def permutation_p_value(observed: float, null: Floats) -> float:
-    """(1 + k) / (B + 1), where a null value within rounding of the observed one counts as equal."""
-    slack = 1e-10 * max(abs(observed), 1e-300)
-    return float((1 + np.sum(null >= observed - slack)) / (null.size + 1))
-
-
-def null_distances(distance: Distance, null: Iterator[tuple[Floats, Floats]]) -> Floats:
-    """Evaluate a distance under every relabelling."""
-    out: list[Any] = []
-    for first, second in null:
-        p = first / first.sum(axis=1, keepdims=True)
-        q = second / second.sum(axis=1, keepdims=True)
-        out.append(distance(p, q))
-    return np.concatenate(out)
+def permutation_p_value(
+    measure: Measure, observed: float, null: Iterator[tuple[Floats, Floats]]
+) -> float:
+    """Give the p-value of a distance, from the cell counts under relabelling."""
+    values = [
+        measure.distance(
+            first / first.sum(axis=1, keepdims=True), second / second.sum(axis=1, keepdims=True)
+        )
+        for first, second in null
+    ]
+    return p_value(observed, np.concatenate(values), tie=1e-10 * observed)

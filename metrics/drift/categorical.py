@@ -16,7 +16,6 @@ from ._common import (
     Measure,
     cell_interval,
     null_counts,
-    null_distances,
     permutation_p_value,
     pooled_groups,
 )
@@ -442,19 +441,16 @@ class _Cells:
         )
 
     def permuted(self, measure: Measure, permutations: int, seed: int) -> tuple[float, str]:
-        null = null_distances(
-            measure.distance,
-            null_counts(
-                np.concatenate([self.real, self.synthetic]),
-                len(self.categories),
-                self.real.size,
-                permutations,
-                groups=self.groups,
-                seed=seed,
-            ),
+        null = null_counts(
+            np.concatenate([self.real, self.synthetic]),
+            len(self.categories),
+            self.real.size,
+            permutations,
+            groups=self.groups,
+            seed=seed,
         )
         of_what = "rows" if self.groups is None else "groups"
-        p = permutation_p_value(self.value(measure), null)
+        p = permutation_p_value(measure, self.value(measure), null)
         return p, f"permutation of {of_what} ({permutations})"
 
     def test(

@@ -1,4 +1,7 @@
-"""Corrections of p-values for looking at many things at once."""
+"""Corrections of p-values for looking at many things at once.
+
+Where the tests share one set of permutations, :func:`..inference.max_t` is sharper.
+"""
 
 from __future__ import annotations
 
@@ -74,49 +77,4 @@ def adjust_pvalues(p: ArrayLike, method: Adjustment = "holm") -> NDArray[np.floa
         }[method]
         scaled = np.minimum.accumulate((ascending * factor)[::-1])[::-1]
     adjusted[tested[order]] = np.minimum(scaled, 1.0)
-    return adjusted
-
-
-def max_t_pvalues(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
-    """Family-wise adjusted p-values from the joint permutation null (Westfall-Young, step-down).
-
-    Sharper than Holm when the tests depend on each other, since the null of the largest statistic
-    carries the dependence. The statistics must be on one scale (standardised, or all p-value-like);
-    large means extreme.
-
-    Parameters
-    ----------
-    observed : array-like, shape (k,)
-        The statistics on the data.
-    null : array-like, shape (B, k)
-        The same statistics under B permutations, one permutation a row shared by all columns.
-
-    Returns
-    -------
-    ndarray, shape (k,)
-        Adjusted p-values, (1 + count) / (B + 1), monotone in the observed statistics.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, nothing is given, or a value is not finite.
-
-    References
-    ----------
-    Westfall and Young, Resampling-Based Multiple Testing (Wiley, 1993), algorithm 2.8.
-    """
-    t = np.asarray(observed, dtype=np.float64)
-    t_null = np.asarray(null, dtype=np.float64)
-    if t.ndim != 1 or t_null.ndim != 2 or t_null.shape[1] != t.size or not t_null.size:
-        raise ValueError(
-            f"observed must have shape (k,) and null (B, k), got {t.shape} and {t_null.shape}"
-        )
-    if not (np.isfinite(t).all() and np.isfinite(t_null).all()):
-        raise ValueError("observed and null must be finite: leave out statistics that are not")
-    ascending = np.argsort(t, kind="stable")
-    # The j-th largest statistic competes only with itself and the smaller ones: step-down.
-    largest = np.maximum.accumulate(t_null[:, ascending], axis=1)
-    p = (1 + np.sum(largest >= t[ascending], axis=0)) / (len(t_null) + 1)
-    adjusted = np.empty_like(t)
-    adjusted[ascending] = np.maximum.accumulate(p[::-1])[::-1]
     return adjusted

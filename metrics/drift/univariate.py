@@ -19,7 +19,6 @@ from ._common import (
     column,
     influence_sd,
     null_counts,
-    null_distances,
     permutation_p_value,
     pooled_groups,
 )
@@ -506,19 +505,16 @@ class _Pooled:
         return float(measure.distance(*self.shares()))
 
     def permuted(self, measure: Measure, permutations: int, seed: int) -> tuple[float, str]:
-        null = null_distances(
-            measure.distance,
-            null_counts(
-                np.concatenate([self.real, self.synthetic]),
-                self.support.size,
-                self.real.size,
-                permutations,
-                groups=self.groups,
-                seed=seed,
-            ),
+        null = null_counts(
+            np.concatenate([self.real, self.synthetic]),
+            self.support.size,
+            self.real.size,
+            permutations,
+            groups=self.groups,
+            seed=seed,
         )
         of_what = "rows" if self.groups is None else "groups"
-        p = permutation_p_value(self.value(measure), null)
+        p = permutation_p_value(measure, self.value(measure), null)
         return p, f"permutation of {of_what} ({permutations})"
 
     def ks_p_value(self, permutations: int, seed: int) -> tuple[float, str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from evalsuite.metrics.drift.multiplicity import adjust_pvalues, max_t_pvalues
+from evalsuite.metrics.drift.multiplicity import adjust_pvalues
 
 METHODS = ["holm", "bh", "by", "bonferroni", "hochberg"]
 P = [0.01, 0.04, 0.03, 0.005]
@@ -96,29 +96,3 @@ def test_error_rates_hold_under_the_global_null() -> None:
         assert rate <= stats.binom.ppf(0.999, runs, alpha) / runs, method
     raw = np.mean((p <= alpha).any(axis=1))
     assert raw > 0.5  # what the corrections are for
-
-
-def test_max_t_by_hand() -> None:
-    null = np.array([[1.0, 5.0], [3.0, 0.0], [2.0, 2.0], [0.0, 1.0]])
-    # Largest observed is 4 (second): maxima 5 3 2 1, one at or over 4. Then 2 against the first
-    # column alone: 3 and 2 reach it; step-down keeps the larger.
-    np.testing.assert_allclose(max_t_pvalues([2.0, 4.0], null), [3 / 5, 2 / 5])
-
-
-def test_max_t_is_no_larger_than_bonferroni_and_uses_dependence() -> None:
-    rng = np.random.default_rng(6)
-    shared = rng.normal(size=(4000, 1))
-    null = np.abs(shared + 0.05 * rng.normal(size=(4000, 30)))
-    observed = np.full(30, 2.6)
-    marginal = (1 + np.sum(null >= observed, axis=0)) / 4001
-    adjusted = max_t_pvalues(observed, null)
-    assert (adjusted >= marginal).all()
-    assert (adjusted <= adjust_pvalues(marginal, "holm") + 1e-12).all()
-    assert adjusted.max() < 3 * marginal.max()  # thirty copies of one test cost little
-
-
-def test_max_t_refuses() -> None:
-    with pytest.raises(ValueError, match="shape"):
-        max_t_pvalues([1.0, 2.0], [[1.0], [2.0]])
-    with pytest.raises(ValueError, match="finite"):
-        max_t_pvalues([np.nan], [[1.0]])
