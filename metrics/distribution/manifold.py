@@ -476,31 +476,40 @@ def _blocks(n: int, size: int) -> list[slice]:
 def _distinct(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """First row of each distinct one, which distinct one each row is, and their counts."""
     n, d = x.shape
+    everyone = torch.arange(n, device=x.device)
+    _, inverse, count = torch.unique(_row_keys(x), return_inverse=True, return_counts=True)
+    if count.shape[0] < n:
+        rows = _first(inverse, count.shape[0])
+        copies = torch.nonzero(rows[inverse] != everyone).flatten()
+        equal = all(
+            bool((x[copies[b]] == x[rows[inverse[copies[b]]]]).all())
+            for b in _blocks(copies.shape[0], _STRIP // (2 * d))
+        )
+        if not equal:
+            # Two different rows with one key.
+            _, inverse, count = torch.unique(x, dim=0, return_inverse=True, return_counts=True)
+            rows = _first(inverse, count.shape[0])
+    if count.shape[0] == n:
+        return everyone, everyone, torch.ones_like(everyone)
+    return rows, inverse, count
+
+
+def _row_keys(x: torch.Tensor) -> torch.Tensor:
+    """Give a 64-bit key for each row: equal for equal rows, and rarely for others."""
+    n, d = x.shape
     bits = torch.int32 if x.dtype == torch.float32 else torch.int64
     generator = torch.Generator().manual_seed(0)
     odd = torch.randint(-(2**62), 2**62, (d,), generator=generator).mul_(2).add_(1).to(x.device)
-    # Adding 0 makes -0.0 and 0.0 the same.
-    key = torch.cat(
-        [
-            (x[b] + 0.0).view(bits).to(torch.int64).mul_(odd).sum(dim=1)
-            for b in _blocks(n, _STRIP // (2 * d))
-        ]
-    )
-    _, inverse, count = torch.unique(key, return_inverse=True, return_counts=True)
-    if count.shape[0] == n:
-        everyone = torch.arange(n, device=x.device)
-        return everyone, everyone, torch.ones_like(everyone)
-    rows = _first(inverse, count.shape[0])
-    copies = torch.nonzero(rows[inverse] != torch.arange(n, device=x.device)).flatten()
-    equal = all(
-        bool((x[copies[b]] == x[rows[inverse[copies[b]]]]).all())
-        for b in _blocks(copies.shape[0], _STRIP // (2 * d))
-    )
-    if not equal:
-        # Two different rows with one 64-bit key.
-        _, inverse, count = torch.unique(x, dim=0, return_inverse=True, return_counts=True)
-        rows = _first(inverse, count.shape[0])
-    return rows, inverse, count
+    keys = []
+    for block in _blocks(n, _STRIP // (2 * d)):
+        # Adding 0 makes -0.0 and 0.0 the same.
+        word = (x[block] + 0.0).view(bits).to(torch.int64)
+        # Whole numbers differ in a float's high bits alone; a product carries upwards only.
+        word ^= word >> 32
+        word *= odd
+        word ^= word >> 29
+        keys.append((word * odd).sum(dim=1))
+    return torch.cat(keys)
 
 
 def _first(inverse: torch.Tensor, size: int) -> torch.Tensor:
