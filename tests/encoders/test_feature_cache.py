@@ -45,6 +45,10 @@ def test_records_come_back(tmp_path: Path) -> None:
     assert records.get(digest(10)) == b""  # before it is on disk, and after
     records.flush()
     assert records.get(digest(10)) == b""
+    for i in (20, 21, 22):
+        records.put(digest(i), bytes([i]))
+    records.flush()
+    assert [records.get(digest(i)) for i in (22, 20, 21)] == [b"\x16", b"\x14", b"\x15"]
     assert FeatureCache(tmp_path).records("features", KEY).get(digest(10)) == b""
 
 
@@ -180,12 +184,13 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_only(
 
 def test_prune_takes_what_was_used_longest_ago(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    for i in range(4):
+    paths: list[Path] = []
+    for i in (2, 0, 1, 3):
         cache.memo("stage", str(i), lambda: bytes(1000))
-    paths = sorted(p for p in tmp_path.rglob("*") if p.is_file())
-    for path in paths:
-        os.utime(path, (1, 1))
-    cache.memo("stage", "2", lambda: bytes(1000))  # a use
+        (new,) = {p for p in tmp_path.rglob("*") if p.is_file()} - set(paths)
+        paths.append(new)
+        os.utime(new, (len(paths), len(paths)))
+    cache.memo("stage", "2", lambda: bytes(1000))  # the oldest, but used now
     killed = paths[0].parent / f"{module._TEMPORARY}abc"
     killed.write_bytes(bytes(500))
     assert cache.size() == 4 * 1032 + 500

@@ -256,6 +256,7 @@ def connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     tried: list[Any] = []
 
