@@ -39,8 +39,9 @@ class ClassifierResult(Scalar):
     Attributes
     ----------
     value, effect : float
-        ``2 auc - 1``: 0 when the classifier learns nothing, 1 when it is never wrong, a little
-        under 0 by chance.
+        ``2 auc - 1``: 0 when the classifier learns nothing, 1 when it is never wrong. Under 0
+        by chance, and where one set copies the other without common groups: a held-out sample's
+        twin is then in training with the other label.
     auc : float
         Chance that a synthetic sample scores above a real one of its own fold, ties half.
     ci : Interval
@@ -186,15 +187,14 @@ def classifier_two_sample_test(
 
     inflation = 1.0
     if null.size > 1:
-        usual = [
-            _standard_error(scores[:, c].cpu().numpy(), y[:, c], fold, groups, float(aucs[c]))
-            for c in range(1, 1 + min(_LOOKED_AT, permutations))
-            if np.isfinite(aucs[c])
-        ]
-        typical = float(np.sqrt(np.mean(np.square(usual)))) if usual else 0.0
+        some = [0, *(1 + np.flatnonzero(np.isfinite(aucs[1:]))[:_LOOKED_AT])]
+        errors = _standard_errors(scores[:, some], y[:, some], fold, groups, aucs[some])
+        typical = float(np.sqrt(np.mean(errors[1:] ** 2)))
         if typical > 0:
             inflation = max(1.0, float(null.std(ddof=1)) / typical)
-    error = inflation * _standard_error(score, labels, fold, groups, auc)
+    else:
+        errors = _standard_errors(scores[:, :1], observed, fold, groups, aucs[:1])
+    error = inflation * float(errors[0])
     units = float(min(_count(groups, ~labels), _count(groups, labels)))
     units /= inflation**2
     interval = wilson(auc, error, units, level, "")
@@ -534,35 +534,37 @@ def _auc(scores: torch.Tensor, labels: Bools, fold: npt.NDArray[np.intp]) -> Flo
     return np.asarray((right / pairs).cpu().numpy())
 
 
-def _influence(score: Floats, labels: Bools, fold: npt.NDArray[np.intp], auc: float) -> Floats:
-    """Give what each sample adds to the AUC's deviation: DeLong's placement values, by fold."""
-    out = np.zeros(score.size)
-    pairs = 0.0
-    for f in range(int(fold.max()) + 1):
-        part = np.flatnonzero(fold == f)
-        s = torch.from_numpy(score[None, part])
-        y = torch.from_numpy(labels[None, part]).double()
-        # Against real samples for the synthetic ones; for the real ones signs and labels turn.
-        below, ones, order = (t[0].numpy() for t in _placements(s, y))
-        above, zeros, back = (t[0].numpy() for t in _placements(-s, 1 - y))
-        negatives = ones.size - ones.sum()
-        pairs += negatives * ones.sum()
-        out[part[order]] += np.where(ones > 0, below - auc * negatives, 0)
-        out[part[back]] += np.where(zeros > 0, above - auc * ones.sum(), 0)
-    # n/(n-1) as in DeLong's sample covariances.
-    for side in (labels, ~labels):
-        out[side] *= np.sqrt(side.sum() / max(int(side.sum()) - 1, 1))
-    return out / pairs
-
-
-def _standard_error(
-    score: Floats,
+def _standard_errors(
+    scores: torch.Tensor,
     labels: Bools,
     fold: npt.NDArray[np.intp],
     groups: npt.NDArray[np.intp] | None,
-    auc: float,
-) -> float:
-    return _clustered(_influence(score, labels, fold, auc), groups)
+    aucs: Floats,
+) -> Floats:
+    """Give DeLong's standard error of each column's AUC, by fold and by group.
+
+    A sample adds its placement value's deviation, whichever fold it is in.
+    """
+    s = scores.T.cpu()
+    y = torch.from_numpy(labels.T.astype(np.float64))
+    auc = torch.from_numpy(aucs)[:, None]
+    added = torch.zeros_like(y)
+    pairs = torch.zeros_like(auc)
+    for f in range(int(fold.max()) + 1):
+        part = torch.from_numpy(np.flatnonzero(fold == f))
+        ones = y[:, part].sum(dim=1, keepdim=True)
+        zeros = part.shape[0] - ones
+        pairs += ones * zeros
+        # Against real samples for the synthetic ones; for the real ones signs and labels turn.
+        for sign, label, against in ((1, y[:, part], zeros), (-1, 1 - y[:, part], ones)):
+            below, mine, order = _placements(sign * s[:, part], label)
+            deviation = torch.where(mine > 0, below - auc * against, 0.0)
+            added[:, part] += torch.zeros_like(deviation).scatter_(1, order, deviation)
+    # n/(n-1) as in DeLong's sample covariances.
+    for side in (y, 1 - y):
+        size = side.sum(dim=1, keepdim=True)
+        added *= torch.where(side > 0, (size / (size - 1).clamp_min(1)).sqrt(), 1.0)
+    return np.array([_clustered(row, groups) for row in (added / pairs).numpy()])
 
 
 def _clustered(deviation: Floats, groups: npt.NDArray[np.intp] | None) -> float:
