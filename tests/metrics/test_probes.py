@@ -256,10 +256,10 @@ def test_leaks_are_counted_and_refused() -> None:
         run(train, synthetic, test)
 
 
-def test_minus_zero_is_zero_for_the_leak_guard() -> None:
+@pytest.mark.parametrize("zeros", [(0.0, -0.0), (-0.0, 0.0)])
+def test_minus_zero_is_zero_for_the_leak_guard(zeros: tuple[float, float]) -> None:
     train, synthetic, test = make(60, 0), make(60, 1), make(60, 2)
-    train[0][0] = 0.0
-    test[0][0] = -0.0
+    train[0][0], test[0][0] = zeros
     with pytest.raises(ValueError, match="1 of 60"):
         run(train, synthetic, test)
 
