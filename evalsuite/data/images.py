@@ -272,7 +272,7 @@ def _from_integers(image: Any, notes: set[str]) -> Image.Image:
             "unreadable",
             f"integer pixels from {low} to {high} have no known scale: save as 8 or 16 bits",
         )
-    notes.add("32-bit")
+    notes.add("16-bit" if image.format == "PPM" else "32-bit")
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 

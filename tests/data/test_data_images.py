@@ -249,6 +249,7 @@ def test_32_bit_integers_are_read_as_16_bits_or_refused():
 
 def test_a_ppm_of_any_depth_has_white_at_its_maximum():
     result = decode_image(b"P5 2 1 1000\n" + struct.pack(">2H", 1000, 500))
+    assert result.notes == ("16-bit", "grey")
     assert np.asarray(result.pixels).tolist() == [[255, 128]]
 
 
