@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from evalsuite.strict_yaml import read_mapping, read_text
 
 from .folder import FolderReport, ItemLike, generate_folder
 from .protocol import (
@@ -21,7 +22,6 @@ from .protocol import (
     suggestion,
 )
 
-MAX_BYTES = 1_000_000
 """A larger file is not read: it is no recipe."""
 
 _NESTED = ("operation", "operations")
@@ -98,14 +98,7 @@ def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
     RecipeError
         Naming each wrong key or value, with the one that was probably meant.
     """
-    try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{where} is not YAML: {' '.join(str(error).split())[:300]}") from None
-    if not isinstance(data, dict):
-        raise RecipeError(f"{where} must be a mapping of keys, got {type(data).__name__}")
+    data = read_mapping(text, where, RecipeError)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -122,18 +115,7 @@ def load_recipe(path: str | Path) -> Recipe:
     RecipeError
         If it is missing, too large, not UTF-8, or not a valid recipe.
     """
-    file = Path(path)
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-        text = raw.decode("utf-8-sig")
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{file} is not UTF-8 text: {error.reason}") from None
-    if len(raw) > MAX_BYTES:
-        raise RecipeError(f"{file} is larger than {MAX_BYTES:,} bytes: is it a recipe?")
-    return parse_recipe(text, str(file))
+    return parse_recipe(read_text(path, "recipe", RecipeError), str(path))
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -167,26 +149,6 @@ def recipe_schema() -> dict[str, Any]:
         "title": "evalsuite recipe",
         "$defs": definitions,
     }
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without anchors (which can blow up) and without keys given twice."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            line = self.get_mark().line + 1
-            raise RecipeError(f"line {line}: YAML aliases (*name) are refused")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(getattr(key, "value", key))
-            if name in seen:
-                line = key.start_mark.line + 1
-                raise RecipeError(f"line {line}: the key {name!r} stands twice")
-            seen.add(name)
-        return super().construct_mapping(node, deep=deep)
 
 
 def _chain(steps: list[dict[str, Any] | str]) -> Operation:

@@ -6,15 +6,15 @@ import difflib
 import hashlib
 import json
 from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import PolicyError
+from ..strict_yaml import read_mapping, read_text
 
-MAX_BYTES = 1_000_000
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class _Strict(BaseModel):
@@ -145,25 +145,6 @@ class Policy(_Strict):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without anchors (which can blow up) and without keys given twice."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise PolicyError(f"line {event.start_mark.line + 1}: YAML aliases (*name) are refused")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(getattr(key, "value", key))
-            if name in seen:
-                raise PolicyError(f"line {key.start_mark.line + 1}: the key {name!r} stands twice")
-            seen.add(name)
-        return super().construct_mapping(node, deep=deep)
-
-
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     """Give the keys that are allowed where an unknown one was found."""
     model: type[BaseModel] = Policy
@@ -204,14 +185,7 @@ def parse_policy(text: str, where: str = "the policy") -> Policy:
     PolicyError
         Naming each wrong key or value, with the key that was probably meant.
     """
-    try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except PolicyError as error:
-        raise PolicyError(f"{where}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PolicyError(f"{where} is not YAML: {' '.join(str(error).split())[:300]}") from None
-    if not isinstance(data, dict):
-        raise PolicyError(f"{where} must be a mapping of keys, got {type(data).__name__}")
+    data = read_mapping(text, where, PolicyError)
     try:
         return Policy.model_validate(data)
     except ValidationError as error:
@@ -229,19 +203,7 @@ def load_policy(path: str | Path | None = None) -> Policy:
     if path is None:
         text = resources.files(__package__).joinpath("default.yaml").read_text("utf-8")
         return parse_policy(text, "the default policy")
-    file = Path(path)
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PolicyError(f"cannot read the policy {file}: {error.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise PolicyError(f"{file} is larger than {MAX_BYTES:,} bytes: is it a policy?")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{file} is not UTF-8 text: {error.reason}") from None
-    return parse_policy(text, str(file))
+    return parse_policy(read_text(path, "policy", PolicyError), str(path))
 
 
 def policy_schema() -> dict[str, Any]:

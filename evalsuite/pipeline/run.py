@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
 import platform
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..data import open_dataset
 from ..encoders import FeatureCache, encode
-from ..errors import DataError, UsageError
+from ..errors import DataError, PolicyError, UsageError
 from ..gate.findings import (
     DatasetSummary,
     EmbeddingMap,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("evalsuite")
 
 PROBLEM_EXAMPLES = 100
+METRICS = (
+    "frechet_distance", "kid", "mmd_rbf", "precision", "recall", "density", "coverage", "c2st"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ def run_gate(
         chosen = chosen.model_copy(update={"seed": seed})
     store = FeatureCache() if cache is True else cache or None
 
+    _check_metrics(chosen)
     specs = chosen.encoders.get("image", ())
     if not specs:
         raise UsageError("the policy names no encoder for images: add `encoders: {image: [...]}`")
@@ -244,6 +249,14 @@ def run_gate(
         },
     )
     return Run(result=result, thumbnails=thumbnails)
+
+
+def _check_metrics(policy: Policy) -> None:
+    for rule in policy.rules:
+        if rule.metric not in METRICS and rule.on_missing == "error":
+            close = difflib.get_close_matches(rule.metric, METRICS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METRICS)}"
+            raise PolicyError(f"the policy asks for the unknown metric {rule.metric!r}; {hint}")
 
 
 class _Clock:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsuite.errors import PolicyError
-from evalsuite.gate.policy import MAX_BYTES, Policy, load_policy, parse_policy, policy_schema
+from evalsuite.gate.policy import Policy, load_policy, parse_policy, policy_schema
+from evalsuite.strict_yaml import MAX_BYTES
 
 RULES = "rules: [{metric: kid, tolerance: 0.05}]\n"
 
