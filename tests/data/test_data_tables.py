@@ -312,6 +312,7 @@ def test_a_row_group_is_not_kept_whole(tmp_path):
         assert dataset.read(sample) == expected
         most = max(most, pa.total_allocated_bytes() - before)
     assert most < 200 * 2**20
+    assert dataset.read(dataset.samples[5]) == pictures[5], "long let go of, so decoded again"
 
 
 # --- datasets on disk and in memory ----------------------------------------------------------
