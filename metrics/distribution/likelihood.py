@@ -96,6 +96,8 @@ def feature_likelihood_divergence(
     Unit: nats per 100 dimensions; unbounded above, best 0. The constant C is the same figure for
     a random half of `train` as generator, fitted to the other half: equal numbers (m = n/2) make 0
     mean "as good as fresh real data"; with more synthetic samples a good generator falls under 0.
+    A shrunken synthetic set can look good where real data are nearly one Gaussian, and in few
+    dimensions a copy need not shrink its component: the measure is for wide embeddings.
     Constant training features are left out. Components keep at least 1e-8 of the first variance
     tried, so the size of `gap` for exact copies depends on this floor. Memory O((n + t) m).
 

@@ -73,7 +73,8 @@ class FeaturePair(Metric):
 
     def reset(self) -> None:
         """Forget both sides; with ``reset_real_features=False`` the synthetic side only."""
-        kept = self.real
+        # A copy: torchmetrics empties the list itself.
+        kept = list(self.real)
         super().reset()
         if not self.reset_real_features:
             self.real = kept

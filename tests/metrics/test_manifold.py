@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchmetrics import MetricCollection
 
 from evalsuite.metrics.distribution import manifold
 from evalsuite.metrics.distribution.manifold import (
@@ -15,6 +16,9 @@ from evalsuite.metrics.distribution.manifold import (
     manifold_splits,
     precision_recall_density_coverage,
 )
+from evalsuite.metrics.streaming.classifier import ClassifierTwoSample
+from evalsuite.metrics.streaming.diversity import VendiScore
+from evalsuite.metrics.streaming.manifold import PrecisionRecallDensityCoverage
 
 NAMES = ("precision", "recall", "density", "coverage")
 
@@ -342,6 +346,53 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     )
     unit = 2**20 if sys.platform == "darwin" else 2**10
     assert int(out.stdout) / unit < 300
+
+
+# Streaming --------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_streaming_equals_the_function_for_any_partition():
+    x, y = gaussians(90, 70, 6)
+    expected = precision_recall_density_coverage(x, y, k=3, level=None)
+    parts = [PrecisionRecallDensityCoverage(k=3) for _ in range(3)]
+    for i, rows in enumerate(np.split(np.arange(90), [1, 30, 50])):
+        parts[i % 3].update(x[rows], real=True)
+    for i, rows in enumerate(np.split(np.arange(70), [40, 41])):
+        parts[i].update(torch.from_numpy(y[rows]), real=False)
+    parts[2].merge_state(parts[0])
+    parts[2].merge_state(parts[1])
+    found = parts[2].compute()
+    assert {key: float(value) for key, value in found.items()} == {
+        key: getattr(expected, key) for key in NAMES
+    }
+    assert "recall" in parts[2].result().intervals
+    with pytest.raises(ValueError, match="must have 6 columns"):
+        parts[2].update(x[:, :2], real=True)
+    parts[2].reset()
+    with pytest.raises(ValueError, match="no real features yet"):
+        parts[2].compute()
+
+
+def test_streaming_in_a_collection_and_with_kept_real_features():
+    x, y = gaussians(60, 60, 6)
+    together = MetricCollection(
+        [
+            PrecisionRecallDensityCoverage(k=3, reset_real_features=False),
+            ClassifierTwoSample(reset_real_features=False),
+            VendiScore(6),
+        ]
+    )
+    for batch in np.split(x, 3):
+        together.update(batch, real=True)
+    together.update(y, real=False)
+    first = {key: float(value) for key, value in together.compute().items()}
+    assert first["precision"] == precision_recall_density_coverage(x, y, k=3, level=None).precision
+    assert len(first) == 6
+    together.reset()
+    together.update(y, real=False)
+    second = {key: float(value) for key, value in together.compute().items()}
+    assert second == first
 
 
 # Peers ------------------------------------------------------------------------------------------
