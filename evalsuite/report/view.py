@@ -244,7 +244,7 @@ def findings_view(findings: Sequence[Finding], notes: list[Note]) -> dict[str, A
             "gap": _round(f.gap, 5),
             "tolerance": _round(f.tolerance, 5),
             "ratio": _round(f.gap_ratio, 4),
-            "p": _round(f.p_adjusted, 4),
+            "p": _round(f.p_adjusted, 6),
         }
         spent += sum(len(str(v)) + 1 for v in row.values())  # as long as in JSON
         if spent + sum(code.cost for code in codes.values()) > FINDINGS_BYTES:

@@ -67,17 +67,24 @@ _ATTRIBUTES = (
 
 
 def make_finding(
-    spec: tuple[Any, ...], share: float, rng: random.Random, *, n: int = 400, slice_: str = "all"
+    spec: tuple[Any, ...],
+    share: float,
+    rng: random.Random,
+    *,
+    slice_: str = "all",
+    splits: int = 60,
 ) -> Finding:
     """Make a finding whose gap is ``share`` times its tolerance."""
     metric, unit, gap_unit, higher, median, spread, tolerance = spec
-    values = tuple(median + spread * rng.gauss(0, 1) for _ in range(60))
+    n = 400
+    values = tuple(median + spread * rng.gauss(0, 1) for _ in range(splits))
     ordered = sorted(values)
+    q05, q95 = ordered[splits // 20], ordered[-1 - splits // 20]
     limit = tolerance or 0.1
     gap, half = share * limit, 0.18 * limit
     sign = -1 if higher else 1
     matched = median + sign * spread * (0.2 + 6 * share)
-    ratio = (1 - matched) / (1 - ordered[3]) if higher else matched / ordered[56]
+    ratio = (1 - matched) / (1 - q05) if higher else matched / q95
     status, message = Status.INFO, None
     if tolerance is not None:
         params: dict[str, Any] = {
@@ -101,8 +108,8 @@ def make_finding(
         kind="distribution", modality="image", metric=metric, encoder="efficientnet_lite0",
         slice=slice_, value=matched * 1.01, unit=unit, higher_is_better=higher,
         best=1.0 if higher else 0.0, n_real=n, n_synthetic=n,
-        floor=Floor(size=n // 2, splits=60, mean=sum(values) / 60, median=ordered[30],
-                    q05=ordered[3], q95=ordered[56], values=values),
+        floor=Floor(size=n // 2, splits=splits, mean=sum(values) / splits,
+                    median=ordered[splits // 2], q05=q05, q95=q95, values=values),
         matched=matched, gap_ratio=ratio, gap=gap, gap_unit=gap_unit,
         gap_ci=Interval(low=gap - half, high=gap + half, method="delete-half jackknife"),
         min_detectable_gap=0.45 * limit, n_required=2400 if status is Status.INCONCLUSIVE else None,
@@ -190,7 +197,8 @@ def build_result(
     findings += [_integrity(0, 400, "real"), _integrity(lost, 409, "synthetic")]
     for i in range(extra_findings):
         spec = _SPECS[i % len(_SPECS)]
-        findings.append(make_finding(spec, rng.uniform(0, 1.5), rng, slice_=f"class {i // 8:05d}"))
+        f = make_finding(spec, rng.uniform(0, 1.5), rng, slice_=f"class {i // 8:05d}", splits=20)
+        findings.append(f)
 
     def name(side: str, i: int) -> str:
         base = f"{side}/{'cell' if i % 3 else 'module'}_{i:04d}.png"

@@ -308,7 +308,7 @@
   }
 
   function goTo(index) {
-    document.querySelector("form.filters").reset();
+    for (const field of document.querySelectorAll("#findings form input, #findings form select")) field.value = "";
     Object.assign(table, { sort: null, target: index, open: new Set([index]) });
     refilter();
     table.page = Math.floor(table.order.indexOf(index) / PAGE);
