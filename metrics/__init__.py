@@ -6,14 +6,86 @@ Names are loaded on first use, so that importing this package stays quick.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_WHERE: dict[str, str] = {}
+if TYPE_CHECKING:
+    from .catalogue import list_metrics as list_metrics
+    from .distribution.classifier import classifier_two_sample_test as classifier_two_sample_test
+    from .distribution.copying import copy_tests as copy_tests
+    from .distribution.copying import exact_duplicates as exact_duplicates
+    from .distribution.diversity import vendi_ratio as vendi_ratio
+    from .distribution.diversity import vendi_score as vendi_score
+    from .distribution.frechet import frechet_distance as frechet_distance
+    from .distribution.frechet import frechet_distance_infinity as frechet_distance_infinity
+    from .distribution.frechet import frechet_from_moments as frechet_from_moments
+    from .distribution.kernel import kernel_distance as kernel_distance
+    from .distribution.kernel import kernel_distances as kernel_distances
+    from .distribution.likelihood import (
+        feature_likelihood_divergence as feature_likelihood_divergence,
+    )
+    from .distribution.manifold import (
+        precision_recall_density_coverage as precision_recall_density_coverage,
+    )
+    from .distribution.mauve import mauve as mauve
+    from .distribution.modes import mode_tests as mode_tests
+    from .distribution.transport import max_sliced_wasserstein as max_sliced_wasserstein
+    from .distribution.transport import sinkhorn_divergence as sinkhorn_divergence
+    from .distribution.transport import sliced_wasserstein as sliced_wasserstein
+    from .drift.multiplicity import adjust_pvalues as adjust_pvalues
+    from .drift.table import drift_tests as drift_tests
+    from .image.attributes import image_attributes as image_attributes
+    from .streaming.classifier import ClassifierTwoSample as ClassifierTwoSample
+    from .streaming.diversity import VendiScore as VendiScore
+    from .streaming.frechet import FrechetDistance as FrechetDistance
+    from .streaming.kernel import KernelDistance as KernelDistance
+    from .streaming.manifold import PrecisionRecallDensityCoverage as PrecisionRecallDensityCoverage
+    from .utility.probes import utility_tests as utility_tests
+    from .utility.subgroups import subgroup_tests as subgroup_tests
 
-__all__ = sorted(_WHERE)
+_WHERE = {
+    name: module
+    for module, names in {
+        ".catalogue": ("list_metrics",),
+        ".distribution.classifier": ("classifier_two_sample_test",),
+        ".distribution.copying": ("copy_tests", "exact_duplicates"),
+        ".distribution.diversity": ("vendi_ratio", "vendi_score"),
+        ".distribution.frechet": (
+            "frechet_distance",
+            "frechet_distance_infinity",
+            "frechet_from_moments",
+        ),
+        ".distribution.kernel": ("kernel_distance", "kernel_distances"),
+        ".distribution.likelihood": ("feature_likelihood_divergence",),
+        ".distribution.manifold": ("precision_recall_density_coverage",),
+        ".distribution.mauve": ("mauve",),
+        ".distribution.modes": ("mode_tests",),
+        ".distribution.transport": (
+            "max_sliced_wasserstein",
+            "sinkhorn_divergence",
+            "sliced_wasserstein",
+        ),
+        ".drift.multiplicity": ("adjust_pvalues",),
+        ".drift.table": ("drift_tests",),
+        ".image.attributes": ("image_attributes",),
+        ".streaming.classifier": ("ClassifierTwoSample",),
+        ".streaming.diversity": ("VendiScore",),
+        ".streaming.frechet": ("FrechetDistance",),
+        ".streaming.kernel": ("KernelDistance",),
+        ".streaming.manifold": ("PrecisionRecallDensityCoverage",),
+        ".utility.probes": ("utility_tests",),
+        ".utility.subgroups": ("subgroup_tests",),
+    }.items()
+    for name in names
+}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605 - the table above is the one list of names
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_WHERE)

@@ -129,6 +129,8 @@ class DatasetSummary(Value):
     """Kind to count: all of them."""
     problem_examples: tuple[Problem, ...] = ()
     """At most 100 are listed by name."""
+    ignored: dict[str, int] = Field(default_factory=dict)
+    """Files that are no samples, by kind: hidden, system, companion …"""
     n_duplicates: int = 0
     """Samples whose bytes repeat an earlier one of the same set."""
     n_exact_copies: int = 0

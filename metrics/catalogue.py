@@ -1,0 +1,157 @@
+"""What there is to measure with: one row a number, for people who choose and programs that list."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """A row of :func:`list_metrics`.
+
+    Attributes
+    ----------
+    name : str
+        The number.
+    function : str
+        Public function of :mod:`evalsuite.metrics` that gives it.
+    direction : {"lower", "higher", "near best"}
+        Which way is better for a synthetic set.
+    low, high, best : float or None
+        Range and best value; None is unbounded, or depends on the data.
+    unit : str
+    streaming : bool
+        Whether shards merge without keeping the samples.
+    min_n : int
+        Fewest rows a side that it accepts; far more are needed to see much.
+    blind_to : str
+        What it cannot see.
+    reference : str
+    """
+
+    name: str
+    function: str
+    direction: str
+    low: float | None
+    high: float | None
+    best: float | None
+    unit: str
+    streaming: bool
+    min_n: int
+    blind_to: str
+    reference: str
+
+
+def _row(
+    name: str,
+    function: str,
+    direction: str,
+    limits: tuple[float | None, float | None, float | None],
+    min_n: int,
+    blind_to: str,
+    reference: str,
+    *,
+    unit: str = "",
+    streaming: bool = False,
+) -> MetricInfo:
+    low, high, best = limits
+    return MetricInfo(
+        name, function, direction, low, high, best, unit, streaming, min_n, blind_to, reference
+    )
+
+
+_DISTANCE = (0.0, None, 0.0)
+_UNBIASED = (None, None, 0.0)
+_SHARE = (0.0, 1.0, 1.0)
+_LOSS = (0.0, 1.0, 0.0)
+
+METRICS: tuple[MetricInfo, ...] = (
+    _row("frechet_distance", "frechet_distance", "lower", _DISTANCE, 2,
+         "everything beyond mean and covariance; copies", "Dowson & Landau 1982; Heusel 2017",
+         unit="squared feature units", streaming=True),
+    _row("frechet_distance_infinity", "frechet_distance_infinity", "lower", _DISTANCE, 5,
+         "as Fréchet; needs n > 2 d", "Chong & Forsyth 2020", unit="squared feature units"),
+    _row("kid", "kernel_distance", "lower", _UNBIASED, 2,
+         "moments beyond the third; copies", "Bińkowski 2018"),
+    _row("mmd_rbf", "kernel_distance", "lower", _UNBIASED, 2,
+         "differences far finer or coarser than the bandwidth", "Gretton 2012"),
+    _row("mmd_multi", "kernel_distance", "lower", _UNBIASED, 2, "copies", "Gretton 2012"),
+    _row("cmmd", "kernel_distance", "lower", _DISTANCE, 2,
+         "nearly all but the mean of unit-norm features", "Jayasumana 2024"),
+    _row("energy_distance", "kernel_distance", "lower", _UNBIASED, 2,
+         "copies; differences in few of many columns", "Székely & Rizzo 2013",
+         unit="feature units"),
+    _row("precision", "precision_recall_density_coverage", "higher", _SHARE, 2,
+         "missing modes; copies", "Kynkäänniemi 2019", unit="share"),
+    _row("recall", "precision_recall_density_coverage", "higher", _SHARE, 2,
+         "how often a mode is hit; outliers widen it", "Kynkäänniemi 2019", unit="share"),
+    _row("density", "precision_recall_density_coverage", "near best", (0.0, None, 1.0), 2,
+         "missing modes", "Naeem 2020"),
+    _row("coverage", "precision_recall_density_coverage", "higher", _SHARE, 2,
+         "off-manifold samples; copies", "Naeem 2020", unit="share"),
+    _row("c2st", "classifier_two_sample_test", "lower", (-1.0, 1.0, 0.0), 4,
+         "what a linear classifier cannot see", "Lopez-Paz & Oquab 2017", unit="2·AUC − 1"),
+    _row("sliced_wasserstein", "sliced_wasserstein", "lower", _DISTANCE, 1,
+         "differences in few of many directions", "Rabin 2011; Bonneel 2015",
+         unit="feature units"),
+    _row("max_sliced_wasserstein", "max_sliced_wasserstein", "lower", _DISTANCE, 2,
+         "all but the worst direction", "Deshpande 2019", unit="feature units"),
+    _row("sinkhorn_divergence", "sinkhorn_divergence", "lower", _UNBIASED, 1,
+         "differences finer than the blur", "Feydy 2019", unit="squared feature units"),
+    _row("mauve", "mauve", "higher", _SHARE, 2,
+         "differences within a cluster; needs n in the thousands", "Pillutla 2021"),
+    _row("vendi_score", "vendi_score", "near best", (1.0, None, None), 1,
+         "whether the diversity is that of the real data", "Friedman & Dieng 2023",
+         unit="effective samples", streaming=True),
+    _row("vendi_ratio", "vendi_ratio", "near best", (0.0, None, 1.0), 2,
+         "whether the diversity is that of the real data", "Friedman & Dieng 2023", unit="ratio"),
+    _row("feature_likelihood_divergence", "feature_likelihood_divergence", "lower",
+         (None, None, 0.0), 4, "structure finer than the mixture's kernels", "Jiralerspong 2023"),
+    _row("near_duplicate_share", "copy_tests", "lower", _LOSS, 2,
+         "copies that the encoder does not recognise", "field practice", unit="share"),
+    _row("dcr_share", "copy_tests", "near best", (0.0, 1.0, 0.5), 2,
+         "leakage that leaves no near neighbour", "Yao 2025", unit="share"),
+    _row("authenticity", "copy_tests", "higher", _SHARE, 2,
+         "copies in sparse regions", "Alaa 2022", unit="share"),
+    _row("c_t", "copy_tests", "near best", (None, None, 0.0), 2,
+         "copies of a few samples", "Meehan 2020", unit="z"),
+    _row("membership_auc", "copy_tests", "near best", (0.0, 1.0, 0.5), 2,
+         "attacks stronger than a nearest neighbour", "Carlini 2022", unit="AUC"),
+    _row("ndb", "mode_tests", "lower", _LOSS, 4,
+         "differences within a bin", "Richardson & Weiss 2018", unit="share of bins"),
+    _row("effective_hits", "mode_tests", "higher", (1.0, None, None), 4,
+         "quality of the samples", "Hill 1973", unit="effective real samples"),
+    _row("birthday_support", "mode_tests", "higher", (0.0, None, None), 4,
+         "modes hit rarely", "Arora & Zhang 2017", unit="effective samples"),
+    _row("tstr_ratio", "utility_tests", "higher", (0.0, None, 1.0), 4,
+         "use for anything but this label", "Ravuri & Vinyals 2019", unit="ratio"),
+    _row("worst_group_gap", "subgroup_tests", "lower", _UNBIASED, 4,
+         "groups without a label", "field practice", unit="share of real variance"),
+    _row("ks", "drift_tests", "lower", _LOSS, 2,
+         "how far values moved", "Kolmogorov 1933; Smirnov 1939"),
+    _row("wasserstein", "drift_tests", "lower", _DISTANCE, 2,
+         "ties between columns", "Ramdas 2017", unit="real standard deviations"),
+    _row("psi", "drift_tests", "lower", _DISTANCE, 2,
+         "drift within a bin; its scale depends on n", "Yurdakul 2018"),
+    _row("jensen_shannon", "drift_tests", "lower", _LOSS, 2,
+         "drift within a bin", "Lin 1991", unit="bits"),
+    _row("total_variation", "drift_tests", "lower", _LOSS, 1,
+         "order of categories", "textbook", unit="share"),
+)  # fmt: skip
+
+
+def list_metrics() -> pd.DataFrame:
+    """Give all metrics as a table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a number, with the columns of :class:`MetricInfo`.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([asdict(row) for row in METRICS])
