@@ -177,6 +177,7 @@ class _Lane:
     features: Features
     waiting: list[_Item] = field(default_factory=list)
     loader: threading.Thread | None = None
+    buffers: threading.local = field(default_factory=threading.local)
 
 
 class _Run:
@@ -353,7 +354,15 @@ class _Run:
         seconds: Counter[str],
     ) -> None:
         clock = _Clock(seconds)
-        features = lane.encoder.forward(np.stack([prepared for _, _, prepared in batch]))
+        # One buffer for each thread: fresh memory for every batch would cost more than the copy.
+        stacked = getattr(lane.buffers, "stacked", None)
+        if stacked is None:
+            prepared = batch[0][2]
+            size = (lane.encoder.batch_size, *prepared.shape)
+            stacked = lane.buffers.stacked = np.empty(size, prepared.dtype)
+        for k, (_, _, prepared) in enumerate(batch):
+            stacked[k] = prepared
+        features = lane.encoder.forward(stacked[: len(batch)])
         clock.lap("forward")
         for (row, digest, _), values in zip(batch, features, strict=True):
             lane.features[row] = values
