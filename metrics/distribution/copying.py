@@ -642,6 +642,17 @@ def wilson_interval(share: float, n: float, level: float) -> Interval:
     )
 
 
+def newcombe_interval(p: float, n: float, q: float, m: float, level: float) -> Interval:
+    """Newcombe's hybrid score interval for ``p - q``; n and m may be effective numbers."""
+    one, two = wilson_interval(p, n, level), wilson_interval(q, m, level)
+    return Interval(
+        p - q - float(np.hypot(p - one.low, two.high - q)),
+        p - q + float(np.hypot(one.high - p, q - two.low)),
+        level,
+        "newcombe",
+    )
+
+
 def _pooled_groups(
     train: Groups, holdout: Groups, n_train: int, n_holdout: int
 ) -> npt.NDArray[np.int64] | None:
@@ -736,16 +747,10 @@ def _authenticity(
 
     a, n, b, m = int(synthetic.sum()), synthetic.size, int(holdout.sum()), holdout.size
     p, q = a / n, b / m
-    one, two = wilson_interval(p, n, level), wilson_interval(q, m, level)
     return Authenticity(
         value=p,
         floor=q,
-        difference=Interval(
-            p - q - float(np.hypot(p - one.low, two.high - q)),
-            p - q + float(np.hypot(one.high - p, q - two.low)),
-            level,
-            "newcombe",
-        ),
+        difference=newcombe_interval(p, n, q, m, level),
         p_value=float(fisher_exact([[a, n - a], [b, m - b]], alternative="less").pvalue),
     )
 

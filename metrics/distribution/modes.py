@@ -333,14 +333,7 @@ def _different_bins(
     side = np.column_stack([np.arange(len(cell)) >= len(count), second])
     m = side.sum(axis=0, dtype=np.float64)
     n = len(cell) - m
-    order = np.argsort(cell, kind="stable")
-    start = np.searchsorted(cell[order], np.arange(k))
-    ours = np.add.reduceat(
-        np.vstack([side[order], np.zeros((1, side.shape[1]), bool)]).astype(np.float64),
-        start,
-        axis=0,
-    )
-    ours[total[:, 0] == 0] = 0  # reduceat gives the next bin's first row for an empty one
+    ours = np.stack([side[cell == c].sum(axis=0) for c in range(k)]).astype(np.float64)
     theirs = total - ours
     pooled = total / len(cell)
     error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))

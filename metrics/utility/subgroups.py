@@ -16,7 +16,7 @@ import torch
 
 from .._check import Array, groups_of, pair
 from .._result import Interval, Scalar
-from ..distribution.copying import wilson_interval
+from ..distribution.copying import newcombe_interval
 from ..distribution.kernel import kernel_distances, kernel_splits
 from ..drift.multiplicity import adjust_pvalues
 from ..inference import Groups, max_t, p_value, permutation_masks, pool_groups, split_masks
@@ -368,7 +368,6 @@ def _shares(
     found = []
     for c in range(k):
         q, r = float(a[c] / n), float(b[c] / m)
-        one, two = wilson_interval(r, m_eff, level), wilson_interval(q, n_eff, level)
         ratio = r / q if q > 0 else None
         spread = None
         if ratio:
@@ -383,12 +382,7 @@ def _shares(
                 synthetic=r,
                 n_real=int(a[c]),
                 n_synthetic=int(b[c]),
-                difference=Interval(
-                    r - q - float(np.hypot(r - one.low, two.high - q)),
-                    r - q + float(np.hypot(one.high - r, q - two.low)),
-                    level,
-                    "newcombe",
-                ),
+                difference=newcombe_interval(r, m_eff, q, n_eff, level),
                 ratio=ratio,
                 ratio_interval=spread,
                 p_adjusted=float(p[c]),

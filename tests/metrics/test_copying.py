@@ -19,6 +19,9 @@ from evalsuite.metrics.distribution.copying import (
     copy_tests,
     exact_duplicates,
     nearest_neighbours,
+    newcombe_interval,
+    proportion_interval,
+    wilson_interval,
 )
 
 if TYPE_CHECKING:
@@ -226,6 +229,26 @@ def test_low_tail_p_is_the_permutation_p() -> None:
     before = [np.flatnonzero(~row)[2] - 2 for row in order]
     simulated = np.mean(np.array(before) >= count)
     assert p == pytest.approx(simulated, abs=4 * np.sqrt(p * (1 - p) / 40_000))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("count", [0, 3, 17, 40])
+def test_intervals_of_a_proportion_are_scipys(count: int) -> None:
+    peer = stats.binomtest(count, 40)
+    for got, method in (
+        (proportion_interval(count, 40, 0.9), "exact"),
+        (wilson_interval(count / 40, 40, 0.9), "wilson"),
+    ):
+        expected = peer.proportion_ci(0.9, method=method)
+        assert (got.low, got.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_newcombes_published_example() -> None:
+    # Newcombe 1998, table II, method 10: 56/70 against 48/80 and 10/10 against 0/10.
+    got = newcombe_interval(56 / 70, 70, 48 / 80, 80, 0.95)
+    assert (got.low, got.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    got = newcombe_interval(1.0, 10, 0.0, 10, 0.95)
+    assert (got.low, got.high) == pytest.approx((0.6075, 1.0), abs=5e-5)
 
 
 # Planted copies

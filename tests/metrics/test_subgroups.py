@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from evalsuite.metrics.distribution.copying import newcombe_interval
 from evalsuite.metrics.distribution.kernel import kernel_distance
 from evalsuite.metrics.utility.subgroups import SubgroupReport, subgroup_tests
 
@@ -100,6 +101,9 @@ def test_shares_are_tested_as_scipy_would() -> None:
     for c, p in zip(order, holm, strict=True):
         assert share["abc"[c]].p_adjusted == pytest.approx(p)
     for c, name in enumerate("abc"):
+        assert share[name].difference == newcombe_interval(
+            table[1, c] / 150, 150, table[0, c] / 200, 200, 0.95
+        )
         peer = stats.contingency.relative_risk(int(table[1, c]), 150, int(table[0, c]), 200)
         interval = peer.confidence_interval(0.95)
         assert share[name].ratio == pytest.approx(peer.relative_risk)
@@ -135,6 +139,9 @@ def test_content_shift_is_seen_in_its_group_and_not_in_the_shares() -> None:
     assert got.worst.label == "b"
     gaps = {g.label: g for g in got.gaps}
     assert gaps["b"].p_adjusted <= 0.03
+    raw = np.sort([g.p_value for g in got.gaps])
+    holm = np.maximum.accumulate(raw * [3, 2, 1]).clip(max=1)
+    assert sorted(g.p_adjusted for g in got.gaps) == pytest.approx(holm)
     assert min(gaps["a"].p_adjusted, gaps["c"].p_adjusted) > 0.05
     for kernel in ("polynomial", "energy"):
         assert gaps["b"].kernels[kernel].ratio > 2
