@@ -530,3 +530,5 @@ def is_missing(value: object) -> bool:
         return bool(value != value)  # noqa: PLR0124 - NaN and NaT are the values that differ from themselves
     except TypeError:  # pandas.NA refuses to be a truth value
         return True
+    except ValueError:  # an array is many values, not none
+        return False
