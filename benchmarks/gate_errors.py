@@ -13,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
+
 from evalsuite.data import open_dataset
 from evalsuite.encoders import FeatureCache, encode
 from evalsuite.gate.findings import DatasetSummary, Status
@@ -21,7 +23,6 @@ from evalsuite.gate.policy import load_policy
 from evalsuite.pipeline.calibrate import measure
 from evalsuite.pipeline.demo import cells, textiles
 from evalsuite.pipeline.run import adjusted
-from scipy import stats
 
 from ._machine import machine, write
 

@@ -73,7 +73,7 @@ METRICS: tuple[MetricInfo, ...] = (
     _row("frechet_distance", "frechet_distance", "lower", _DISTANCE, 2,
          "everything beyond mean and covariance; copies", "Dowson & Landau 1982; Heusel 2017",
          unit="squared feature units", streaming=True),
-    _row("frechet_distance_infinity", "frechet_distance_infinity", "lower", _DISTANCE, 5,
+    _row("frechet_distance_infinity", "frechet_distance_infinity", "lower", _DISTANCE, 6,
          "as Fréchet; needs n > 2 d", "Chong & Forsyth 2020", unit="squared feature units"),
     _row("kid", "kernel_distance", "lower", _UNBIASED, 2,
          "moments beyond the third; copies", "Bińkowski 2018"),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from ..gate.findings import Finding, Floor, Interval
 
@@ -151,7 +151,7 @@ def _finding(
     else:
         gap = sign * (matched - float(d.floor.mean())) / d.scale
     se = _standard_error(d) / d.scale
-    t = float(stats.t.ppf(0.5 + settings.confidence / 2, df))
+    t = float(stdtrit(df, 0.5 + settings.confidence / 2))
     tie = 1e-12 * abs(d.observed)
     p = p_value(sign * d.observed, sign * d.permuted, "upper", tie=tie)
     q05, q95 = (float(q) for q in np.quantile(d.floor, [0.05, 0.95]))
@@ -184,7 +184,7 @@ def _finding(
             low=gap - t * se, high=gap + t * se, level=settings.confidence, method="delete-half"
         ),
         gap_unit=spec.gap_unit,
-        min_detectable_gap=(t + float(stats.norm.ppf(settings.power))) * se,
+        min_detectable_gap=(t + float(ndtri(settings.power))) * se,
         p_value=p,
         p_method=d.p_method,
         details={"standard_error": se, "matched_size": d.size},
@@ -233,8 +233,8 @@ def _classifier_finding(
     result: ClassifierResult, n_real: int, n_synthetic: int, settings: Calibration
 ) -> Finding:
     spec = SPECS["c2st"]
-    se = (result.ci.high - result.ci.low) / 2 / float(stats.norm.ppf(0.5 + result.ci.level / 2))
-    planned = float(stats.norm.ppf(0.5 + settings.confidence / 2) + stats.norm.ppf(settings.power))
+    se = (result.ci.high - result.ci.low) / 2 / float(ndtri(0.5 + result.ci.level / 2))
+    planned = float(ndtri(0.5 + settings.confidence / 2) + ndtri(settings.power))
     return Finding(
         kind="distribution",
         modality="image",

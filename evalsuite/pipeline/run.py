@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..data import open_dataset
-from ..encoders import FeatureCache, encode
-from ..errors import DataError, PolicyError, UsageError
+from ..encoders import FeatureCache, encode, load_encoder
+from ..errors import PolicyError, UsageError
 from ..gate.findings import (
     DatasetSummary,
     EmbeddingMap,
@@ -28,6 +28,7 @@ from ..gate.findings import (
 )
 from ..gate.judge import exit_code, judge
 from ..gate.policy import Policy, load_policy
+from .calibrate import CALIBRATION_VERSION, SPECS, Measured, measure
 from .explain import drifted_attributes, embedding_map, explanations, galleries
 
 if TYPE_CHECKING:
@@ -36,14 +37,10 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
     from ..encoders import Encoded
-    from .calibrate import Measured
 
 log = logging.getLogger("evalsuite")
 
 PROBLEM_EXAMPLES = 100
-METRICS = (
-    "frechet_distance", "kid", "mmd_rbf", "precision", "recall", "density", "coverage", "c2st"
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,23 +146,19 @@ def run_gate(
     specs = chosen.encoders.get("image", ())
     if not specs:
         raise UsageError("the policy names no encoder for images: add `encoders: {image: [...]}`")
-    sides: dict[str, Dataset] = {}
+    # Both sets are opened, and the models found, before anything that takes long.
+    with clock("open"):
+        sides = {"real": open_dataset(real), "synthetic": open_dataset(synthetic)}
+        encoders = [
+            load_encoder(spec, device=device, allow_download=allow_download, cache=store)
+            for spec in specs
+        ]
     encoded: dict[str, Encoded] = {}
-    for role, source in (("real", real), ("synthetic", synthetic)):
-        with clock(f"read {role}"):
-            sides[role] = open_dataset(source)
+    for role, data in sides.items():
         with clock(f"encode {role}"):
-            encoded[role] = encode(
-                sides[role],
-                list(specs),
-                cache=store,
-                progress=progress,
-                device=device,
-                allow_download=allow_download,
-                label=role,
-            )
-        if not encoded[role].samples:
-            raise DataError(_nothing_usable(role, source, sides[role], encoded[role]))
+            encoded[role] = encode(data, encoders, cache=store, progress=progress, label=role)
+        for warning in encoded[role].warnings:
+            log.warning("%s", warning)
 
     left, right = encoded["real"], encoded["synthetic"]
     summaries = {
@@ -253,9 +246,9 @@ def run_gate(
 
 def _check_metrics(policy: Policy) -> None:
     for rule in policy.rules:
-        if rule.metric not in METRICS and rule.on_missing == "error":
-            close = difflib.get_close_matches(rule.metric, METRICS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METRICS)}"
+        if rule.metric not in SPECS and rule.on_missing == "error":
+            close = difflib.get_close_matches(rule.metric, SPECS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(SPECS)}"
             raise PolicyError(f"the policy asks for the unknown metric {rule.metric!r}; {hint}")
 
 
@@ -299,15 +292,6 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _nothing_usable(role: str, source: object, data: Dataset, part: Encoded) -> str:
-    problems = [*data.problems, *part.problems]
-    first = "; ".join(f"{p.sample}: {p.detail}" for p in problems[:3])
-    return (
-        f"none of the {len(problems)} {role} samples in {source} can be used ({first}); "
-        "is it a folder of images?"
-    )
 
 
 def _summary(role: Any, data: Dataset, part: Encoded, real: Encoded | None) -> DatasetSummary:
@@ -369,8 +353,6 @@ def _measure(
         return None
 
     def compute() -> bytes:
-        from .calibrate import measure
-
         done = measure(
             left.features[encoder],
             right.features[encoder],
@@ -380,8 +362,6 @@ def _measure(
             seed=policy.seed,
         )
         return done.to_bytes()
-
-    from .calibrate import CALIBRATION_VERSION, Measured
 
     if cache is None:
         return Measured.from_bytes(compute())

@@ -102,3 +102,8 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
 
 def test_canonical_form_is_plain_json() -> None:
     assert json.loads(json.dumps(load_policy().canonical())) == load_policy().canonical()
+
+
+def test_published_schema_is_the_one_in_force() -> None:
+    published = Path(__file__).parents[2] / "docs" / "policy.schema.json"
+    assert json.loads(published.read_text("utf-8")) == policy_schema()

@@ -27,7 +27,7 @@ def test_the_gates_metrics_are_listed_with_the_same_direction() -> None:
     table = evalsuite.metrics.list_metrics().set_index("name")
     for name, spec in SPECS.items():
         better = table.loc[name, "direction"]
-        assert better == ("higher" if spec.higher_is_better else "lower") or better == "near best"
+        assert better in {"higher" if spec.higher_is_better else "lower", "near best"}
         assert table.loc[name, "best"] == spec.best
 
 
