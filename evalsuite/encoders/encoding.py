@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import threadpoolctl  # type: ignore[import-untyped]
+import threadpoolctl
 
 from ..data.dataset import BadSample, Dataset, Limits, Problem, Sample
 from ..data.images import EXTENSIONS, decode_image, set_fingerprint
