@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-SPLIT_SIZE_FRECHET = 500
+SPLIT_SIZE_FRECHET = 300
 """A Fréchet distance costs size³, so its floor is taken on at most this many samples a side."""
-PERMUTED_COMPONENTS = 64
+SPLITS_FRECHET = 60
+PERMUTED_COMPONENTS = 32
 """Permutations of the Fréchet distance look at this many leading pooled principal components."""
 KEPT_FLOOR_VALUES = 100
 CALIBRATION_VERSION = "1"
@@ -201,8 +202,8 @@ def principal_components(z: Floats, k: int, seed: int) -> tuple[Floats, Floats, 
     centred = z - z.mean(axis=0)
     k = min(k, *centred.shape)
     rng = np.random.default_rng(seed)
-    basis = np.linalg.qr(centred.T @ rng.standard_normal((len(z), min(k + 16, *z.shape))))[0]
-    for _ in range(4):
+    basis = np.linalg.qr(centred.T @ rng.standard_normal((len(z), min(k + 8, *z.shape))))[0]
+    for _ in range(3):
         basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
     scores, values, rotation = np.linalg.svd(centred @ basis, full_matrices=False)
     # The sign of a component is arbitrary: the largest loading is made positive.
@@ -387,19 +388,21 @@ def measure(
     if kernels:
         tick("kernels")
         drawn = kernel_splits(z, first, second, kernels)
+        spread = kernel_spread(z[:n], kernels)
+        everything = n == n_real and m == n_synthetic
         for name, kernel in names.items():
             if kernel not in kernels:
                 continue
             here, floor, matched, null = parts(drawn[kernel])
             found[name] = _Draws(
-                value=float(kernel_distance(real, synthetic, kernel)),
+                value=here if everything else float(kernel_distance(real, synthetic, kernel)),
                 floor=floor,
                 matched=matched,
                 permuted=null,
                 observed=here,
                 size=size,
                 n=min(n, m),
-                scale=kernel_spread(z[:n], (kernel,))[kernel],
+                scale=spread[kernel],
                 p_method="label permutation",
                 unbiased=True,
             )
@@ -433,7 +436,7 @@ def measure(
             n,
             m,
             min(size, SPLIT_SIZE_FRECHET),
-            settings.splits,
+            min(settings.splits, SPLITS_FRECHET),
             groups_real=sub_groups[0],
             groups_synthetic=sub_groups[1],
             seed=seeds[5],
