@@ -70,10 +70,15 @@ class Shift:
     unit: str = ""
 
     @property
+    def identical(self) -> bool:
+        """Whether every sample of both sets has the same value."""
+        return len({*self.real, *self.synthetic}) == 1
+
+    @property
     def words(self) -> str:
         """The text key of the sentence that says it."""
         if self.shift is None or self.spread is None:
-            return "shift.constant"
+            return "shift.identical" if self.identical else "shift.constant"
         size = abs(self.shift)
         if size < 0.1:
             if self.spread > 1.25:
@@ -113,9 +118,9 @@ def shifts(result: GateResult) -> list[Shift]:
                 unit=finding.unit if finding is not None else "",
             )
         )
-    return sorted(
-        found, key=lambda s: (-abs(s.shift) if s.shift is not None else -math.inf, s.name)
-    )
+    # what left a constant goes first: no number says how far that is
+    far = {s.name: -math.inf if s.shift is None else -abs(s.shift) for s in found}
+    return sorted(found, key=lambda s: (s.identical, far[s.name], s.name))
 
 
 def next_steps(result: GateResult) -> list[Note]:

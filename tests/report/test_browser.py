@@ -137,6 +137,8 @@ def test_it_answers_first_and_keeps_to_itself(chromium: Any, reports: Any) -> No
             page.wait_for_selector(f"#plot-attribute-{i} .main-svg", state="attached")
         assert page.locator("text=Sharpness is much lower in the synthetic set").count() == 1
         assert page.locator("tr.row").count() == 16
+        shown = page.locator("tr.row .toggle").all_inner_texts()
+        assert [word.split()[0] for word in shown] == ["Fail"] * 7 + ["Pass"] + ["Info"] * 8
 
 
 def test_the_figures_draw_the_numbers(chromium: Any, reports: Any) -> None:
@@ -389,6 +391,8 @@ def test_galleries_show_pairs_side_by_side(chromium: Any, reports: Any) -> None:
         left, right = (pair.locator("img").nth(i).bounding_box() for i in (0, 1))
         assert left["y"] == right["y"]
         assert left["x"] + left["width"] <= right["x"]
+        card = pair.bounding_box()
+        assert right["x"] + right["width"] <= card["x"] + card["width"]
         assert result.galleries[1].items[0].partner in pair.locator(".who").nth(1).get_attribute(
             "title"
         )
@@ -483,7 +487,7 @@ def test_a_hundred_thousand_findings_do_no_harm(
     with opened(chromium, file) as view:
         page = view.page
         assert f"{total:,}" in page.locator("#f-count").inner_text()
-        assert page.locator("tr.row").count() == 25
+        assert page.locator("tr.row").count() == 30
         data = "JSON.parse(document.getElementById('data').textContent)"
         held = page.evaluate(f"{data}.findings.columns.status.length")
         if held < total:
@@ -497,7 +501,7 @@ def test_a_hundred_thousand_findings_do_no_harm(
         page.fill("#f-search", "class 00042 coverage")
         until(page, "document.querySelectorAll('tr.row').length === 1")
         page.fill("#f-search", "")
-        until(page, "document.querySelectorAll('tr.row').length === 25")
+        until(page, "document.querySelectorAll('tr.row').length === 30")
         page.click("[data-sort=share]")
         page.click("#f-next")
         page.select_option("#f-status", label="Fail")

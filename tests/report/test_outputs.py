@@ -393,7 +393,7 @@ def test_a_huge_result_stays_under_the_bound(
             "command": "evalsuite " + "x" * 1_000_000,
         }
     )
-    text = render_html(result, thumbnails=pictures)
+    text = render_html(result, thumbnails=pictures, ident="huge")
     assert len(text.encode()) < 15_000_000
     page = html.document_fromstring(text)
     said = {note[0]: note[1] for note in json.loads(page.get_element_by_id("data").text)["notes"]}
@@ -457,6 +457,46 @@ def test_every_metric_and_attribute_has_a_name_and_two_sentences() -> None:
         assert {f"metric.{rule.metric}{part}" for part in ("", ".means", ".blind")} <= set(table)
     assert {f"attribute.{name}" for name in ATTRIBUTES} <= set(table)
     assert {f"step.attribute.{name}" for name in ATTRIBUTES} <= set(table)
+
+
+def test_attributes_are_ordered_and_put_into_words(make_result: Make) -> None:
+    from evalsuite.report.view import next_steps, shifts
+
+    result = make_result("fail")
+    values = {
+        "width": ((5.0, 5.0), (5.0, 5.0)),
+        "height": ((5.0, 5.0), (6.0, 7.0)),
+        "saturation": ((0.0, 1.0, 2.0), (-10.0, 1.0, 12.0)),
+        "hue_spread": ((0.0, 1.0, 2.0), (0.9, 1.0, 1.1)),
+    }
+    more = {k: {"real": r, "synthetic": s} for k, (r, s) in values.items()}
+    result = result.model_copy(update={"attributes": {**result.attributes, **more}})
+    found = shifts(result)
+    assert [s.name for s in found[:4]] == ["height", "sharpness", "noise", "contrast"]
+    assert found[-1].name == "width"
+    said = {s.name: s.words for s in found}
+    assert said == {
+        "height": "shift.constant", "sharpness": "shift.lower.strong",
+        "noise": "shift.lower.clear", "contrast": "shift.lower.clear",
+        "brightness": "shift.higher.slight", "entropy": "shift.same", "clipping": "shift.same",
+        "saturation": "shift.wider", "hue_spread": "shift.narrower", "width": "shift.identical",
+    }  # fmt: skip
+    steps = [key for key, _ in next_steps(result)]
+    assert steps[0] == "step.integrity"
+    assert steps[1:3] == ["step.attribute.sharpness", "step.attribute.noise"]
+
+
+def test_what_to_do_follows_from_the_verdict(make_result: Make) -> None:
+    from evalsuite.report.view import next_steps
+
+    first = {kind: next_steps(make_result(kind))[0] for kind in KINDS}
+    assert first == {
+        "pass": ("step.pass", {}),
+        "warn": ("step.attribute.sharpness", first["warn"][1]),
+        "fail": ("step.integrity", {"role": "synthetic"}),
+        "inconclusive": ("step.more_samples", {"n": 2400}),
+        "error": ("step.error", {}),
+    }
 
 
 def test_a_message_is_translated_or_says_its_own_text() -> None:

@@ -5,7 +5,7 @@
   const D = JSON.parse(document.getElementById("data").textContent);
   const THUMBS = JSON.parse(document.getElementById("thumbs").textContent);
   const $ = (id) => document.getElementById(id);
-  const PAGE = 25;
+  const PAGE = 30;
   const WHOLE = "all";
   let lang = D.lang;
   document.body.classList.remove("no-script");
@@ -420,7 +420,9 @@
     if (!box) return;
     if (watcher) watcher.disconnect();
     waiting = new Map();
-    box.replaceChildren(...D.attributes.map((a, k) => {
+    const identical = D.attributes.filter((a) => a.words === "shift.identical");
+    $("attributes-note").textContent = identical.length ? t("attributes.identical", { names: identical.map((a) => metricName(a.name)).join(", ") }) : "";
+    box.replaceChildren(...D.attributes.filter((a) => !identical.includes(a)).map((a, k) => {
       const plot = el("div", { class: "plot", id: "plot-attribute-" + k, role: "img", "aria-label": shiftWords(a) });
       waiting.set(plot, a);
       const effect = a.shift === null ? "" : (a.shift > 0 ? "+" : "") + number(a.shift) + " sd";
