@@ -396,6 +396,23 @@ def test_ignoring_groups_alarms_and_naming_them_does_not() -> None:
     assert alarms["ignored"] > 12
 
 
+def test_groups_of_unequal_size_do_not_hide_copies() -> None:
+    # Relabelled, the large groups make sides of 60 to 240 rows: the larger one is nearer by size.
+    rng = np.random.default_rng(0)
+    source = np.repeat(np.arange(62), [60, 30, *[1] * 60])
+    train, holdout, synthetic = rng.standard_normal((3, 150, 8))
+    synthetic[:60] = train[rng.permutation(150)[:60]] + 0.01 * rng.standard_normal((60, 8))
+    got = copy_tests(
+        train,
+        holdout,
+        synthetic,
+        groups_train=source,
+        groups_holdout=100 + source,
+        permutations=199,
+    )
+    assert got.dcr.p_value <= 0.02
+
+
 # Input
 
 
