@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from .._check import Array, features
 from ..distribution.kernel import KERNELS, KernelResult, kernel_distance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class KernelDistance(Metric):
@@ -185,9 +189,31 @@ class KernelDistance(Metric):
         if self.estimator == "block":
             self._fill()
 
+    def _sync_dist(
+        self,
+        dist_sync_fn: Callable[..., list[torch.Tensor]] = gather_all_tensors,
+        process_group: Any | None = None,
+    ) -> None:
+        """Agree on columns and dtype first: a rank without rows of a side does not know them.
+
+        torchmetrics would offer a 1-d tensor for such a rank, and the gathering would fail.
+        """
+        parts = [*self.real, *self.synthetic]
+        columns = parts[0].shape[1] if parts else 0
+        wide = any(part.dtype == torch.float64 for part in parts)
+        kind = self.blocks.new_tensor([columns, float(wide)])
+        kinds = torch.stack(dist_sync_fn(kind, group=process_group or self.process_group))
+        columns, wide = int(kinds[:, 0].max()), bool(kinds[:, 1].max())
+        dtype = torch.float64 if wide else torch.float32
+        for name in ("real", "synthetic"):
+            rows = getattr(self, name) or [self.blocks.new_empty((0, columns))]
+            setattr(self, name, [dim_zero_cat([part.to(dtype) for part in rows])])
+        super()._sync_dist(dist_sync_fn, process_group)
+
     def reset(self) -> None:
         """Forget both sides; with ``reset_real_features=False`` the synthetic side only."""
-        kept = self.real
+        # torchmetrics empties the list itself.
+        kept = list(self.real)
         super().reset()
         if not self.reset_real_features:
             self.real = kept
