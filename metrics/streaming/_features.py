@@ -1,17 +1,51 @@
-"""What the metrics share that need all features of both sides at the end."""
+"""What the streaming metrics share, and those that need all features of both sides at the end."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from .._check import Array, features
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-class FeaturePair(Metric):
+
+class Stream(Metric):
+    """A metric whose states merge, and keep their precision whatever becomes of the module."""
+
+    is_differentiable = False
+    full_state_update = False
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add what another instance has seen, as :meth:`torchmetrics.Metric.merge_state`."""
+        super().merge_state(incoming_state)
+        # torchmetrics keeps a value that was computed before the merge.
+        self._computed = None
+        self._update_count += getattr(incoming_state, "_update_count", 1)
+
+    def _apply(
+        self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = ""
+    ) -> torch.nn.Module:
+        """Follow a module to its device, but not to its dtype.
+
+        A model that is cast, ``model.to(torch.bfloat16)``, would take float64 states with it:
+        torchmetrics keeps them from ``half()`` and the like only.
+        """
+
+        def move(t: torch.Tensor) -> torch.Tensor:
+            kind = fn(t.new_empty(0))
+            return fn(t) if kind.dtype == t.dtype else t.to(kind.device)
+
+        moved: torch.nn.Module = super()._apply(move, exclude_state)
+        return moved
+
+
+class FeaturePair(Stream):
     """Collects the features of both sides; order and partition of the batches are kept by rank.
 
     Parameters
@@ -21,9 +55,6 @@ class FeaturePair(Metric):
     **kwargs
         To :class:`torchmetrics.Metric`.
     """
-
-    is_differentiable = False
-    full_state_update = False
 
     real: list[torch.Tensor]
     synthetic: list[torch.Tensor]
@@ -64,12 +95,26 @@ class FeaturePair(Metric):
                 )
         return dim_zero_cat(self.real), dim_zero_cat(self.synthetic)
 
-    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Add what another instance has seen, as :meth:`torchmetrics.Metric.merge_state`."""
-        super().merge_state(incoming_state)
-        # torchmetrics keeps a value that was computed before the merge.
-        self._computed = None
-        self._update_count += getattr(incoming_state, "_update_count", 1)
+    def _sync_dist(
+        self,
+        dist_sync_fn: Callable[..., list[torch.Tensor]] = gather_all_tensors,
+        process_group: Any | None = None,
+    ) -> None:
+        """Agree on columns and dtype first: a rank without rows of a side does not know them.
+
+        torchmetrics would offer a 1-d tensor for such a rank, and the gathering would fail.
+        """
+        parts = [*self.real, *self.synthetic]
+        columns = parts[0].shape[1] if parts else 0
+        wide = any(part.dtype == torch.float64 for part in parts)
+        kind = torch.tensor([columns, int(wide)], device=self.device)
+        kinds = torch.stack(dist_sync_fn(kind, group=process_group or self.process_group))
+        columns, wide = int(kinds[:, 0].max()), bool(kinds[:, 1].max())
+        dtype = torch.float64 if wide else torch.float32
+        for name in ("real", "synthetic"):
+            rows = getattr(self, name) or [torch.empty((0, columns), device=self.device)]
+            setattr(self, name, [dim_zero_cat([part.to(dtype) for part in rows])])
+        super()._sync_dist(dist_sync_fn, process_group)
 
     def reset(self) -> None:
         """Forget both sides; with ``reset_real_features=False`` the synthetic side only."""

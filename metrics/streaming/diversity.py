@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torchmetrics import Metric
 
 from .._check import Array, features
 from ..distribution.diversity import effective_number, unit_rows
+from ._features import Stream
 
 
-class VendiScore(Metric):
+class VendiScore(Stream):
     """Effective number of different samples in a stream, by the cosine kernel; higher is better.
 
     The count and the second moment of the unit-length features are kept, (d, d) in float64: both
@@ -39,9 +39,7 @@ class VendiScore(Metric):
     evalsuite.metrics.distribution.diversity.vendi_score : Limits, notes and references.
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
 
     count: torch.Tensor
     moment: torch.Tensor
@@ -94,13 +92,6 @@ class VendiScore(Metric):
             raise ValueError(f"no {self.side} features yet: call update(features)")
         spectrum = torch.linalg.eigvalsh(self.moment / n)
         return self.moment.new_tensor(effective_number(spectrum, self.q))
-
-    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Add what another instance has seen, as :meth:`torchmetrics.Metric.merge_state`."""
-        super().merge_state(incoming_state)
-        # torchmetrics keeps a value that was computed before the merge.
-        self._computed = None
-        self._update_count += getattr(incoming_state, "_update_count", 1)
 
 
 def _columns(x: Array, d: int) -> torch.Tensor:

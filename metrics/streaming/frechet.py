@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torchmetrics import Metric
 
 from .._check import Array, features
 from ..distribution.frechet import FrechetResult, Moments, frechet_from_moments
+from ._features import Stream
 
 
 def _pack(moments: Moments) -> torch.Tensor:
@@ -29,7 +29,7 @@ def merge_moments(states: torch.Tensor) -> torch.Tensor:
     return _pack(total)
 
 
-class FrechetDistance(Metric):
+class FrechetDistance(Stream):
     """Squared Fréchet distance between two streams of features; best 0, lower is better.
 
     Count, mean and scatter of each side are kept in float64 and merged by Chan's rule, across
@@ -64,9 +64,7 @@ class FrechetDistance(Metric):
     8.0
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
     plot_lower_bound = 0.0
 
     real: torch.Tensor
@@ -128,13 +126,6 @@ class FrechetDistance(Metric):
             If a side has fewer than 2 rows.
         """
         return self.real.new_tensor(self.result().value)
-
-    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Add what another instance has seen, as :meth:`torchmetrics.Metric.merge_state`."""
-        super().merge_state(incoming_state)
-        # torchmetrics keeps a value that was computed before the merge.
-        self._computed = None
-        self._update_count += getattr(incoming_state, "_update_count", 1)
 
     def reset(self) -> None:
         """Forget both sides; with ``reset_real_features=False`` the synthetic side only."""
