@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import integrate, special, stats
 
@@ -41,12 +43,12 @@ from evalsuite.metrics.distribution.manifold import (
 from evalsuite.metrics.drift.categorical import chi_square_test, total_variation
 from evalsuite.metrics.drift.multiplicity import adjust_pvalues
 from evalsuite.metrics.drift.univariate import _Pooled, ks_test, numeric_drift
-from evalsuite.metrics.inference import max_t, p_value, permutation_masks
+from evalsuite.metrics.inference import Tail, max_t, p_value, permutation_masks
 from evalsuite.pipeline.calibrate import PERMUTED_COMPONENTS, principal_components
 
 from ._machine import machine, write
 
-Floats = np.ndarray
+Floats = npt.NDArray[np.float64]
 
 ALPHA = 0.05
 LEVEL = 0.95
@@ -152,11 +154,11 @@ def pool(data: str, n: int, m: int, d: int, *, deals: int, permutations: int, se
 # Tests, many repetitions at once ----------------------------------------------------------------
 
 
-def _p(table: Floats, deals: int, tail: str, relative: float = 0.0) -> Floats:
+def _p(table: Floats, deals: int, tail: Tail, relative: float = 0.0) -> Floats:
     """p-values of statistics whose columns are, for each deal, the observed and the permuted."""
     return np.array(
         [
-            p_value(t[0], t[1:], tail, tie=relative * float(t.std()))  # type: ignore[arg-type]
+            p_value(t[0], t[1:], tail, tie=relative * float(t.std()))
             for t in table.reshape(deals, -1)
         ]
     )
@@ -278,7 +280,7 @@ def column_cell(data: str, n: int, m: int, repetitions: int, seed: int) -> list[
         elif data == "copies":
             z = rng.permutation(z)
         x, y = z[:n], z[n:]
-        told = {"groups_real": groups[0], "groups_synthetic": groups[1]}
+        told: dict[str, Any] = {"groups_real": groups[0], "groups_synthetic": groups[1]}
         if data == "grouped, withheld":
             told = {}
         drift = numeric_drift(x, y, permutations=99, seed=i, **told)
@@ -452,6 +454,8 @@ def feature_cell(
             told = classifier.classifier_two_sample_test(x, y, permutations=99, seed=i)
             intervals = {"C2ST": (told.value, told.ci)}
         for name, (value, interval) in intervals.items():
+            if interval is None:
+                raise ValueError(f"{name} gave no interval for {n} rows of {d} columns")
             triples[name].append((value, interval.low, interval.high))
     rows = []
     for name, found in triples.items():
@@ -597,7 +601,9 @@ def cells() -> Iterator[Cell]:
         (1000, 1000): Plan(20, 50, FEW, 10),
     }
 
-    def null(sizes: Iterable[tuple[int, int]], dims: Sequence[int], names: Sequence[str]):  # type: ignore[no-untyped-def]
+    def null(
+        sizes: Iterable[tuple[int, int]], dims: Sequence[int], names: Sequence[str]
+    ) -> Iterator[Cell]:
         for n, m in sizes:
             for d in dims:
                 for data in names:
@@ -673,6 +679,10 @@ def run(
     """Run what the journal lacks, and report after each cell."""
     journal.parent.mkdir(parents=True, exist_ok=True)
     done = finished(journal)
+    if journal.exists() and not journal.read_bytes().endswith(b"\n"):
+        # A kill came in the middle of a line: the next must not be glued to it.
+        with journal.open("a", encoding="utf-8") as out:
+            out.write("\n")
     for cell in plan:
         if cell.name in done:
             continue
