@@ -142,7 +142,13 @@ class _Space:
                     f"cmmd needs rows that can be scaled to unit length: pooled row {row} is zero"
                 )
             self.rows /= norm
-        centre = self.rows.mean(dim=0, dtype=torch.float64)
+        # In float64 by block: a float64 copy of all rows would be the largest thing in memory.
+        centre = (
+            torch.stack(
+                [self.rows[rows].double().sum(dim=0) for rows in _cuts(0, n, 4 * _BLOCK)]
+            ).sum(dim=0)
+            / n
+        )
         self.rows -= centre.to(dtype)
         # What was subtracted is the rounded centre.
         c = centre.to(dtype).to(torch.float64)
