@@ -58,7 +58,7 @@ class Translator:
             "p": lambda x: p_value(x) if isinstance(x, int | float) else str(x),
             "metric": lambda x: self.metric(str(x)),
             "role": lambda x: self.get(f"role.{x}", clean(str(x))),
-            "unit": lambda x: self.get(f"unit.{x}", clean(str(x), 40)),
+            "term": lambda x: self.get(f"term.{x}", clean(str(x), 120)),
             "size": lambda x: number(abs(x)) if isinstance(x, int | float) else str(x),
             "slice": lambda x: "" if x == "all" else f" ({clean(str(x), 120)})",
         }

@@ -203,7 +203,8 @@ def build_result(
         ]
 
     def name(side: str, i: int) -> str:
-        base = f"{side}/{'cell' if i % 3 else 'module'}_{i:04d}.png"
+        kind = "cell" if i % 3 else "module_seen_from_above_on_the_second_line"
+        base = f"{side}/{kind}_{i:04d}.png"
         return f"{HOSTILE[i % len(HOSTILE)]} {base}" if hostile and i % 7 == 0 else base
 
     if hostile:

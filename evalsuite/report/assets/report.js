@@ -38,13 +38,13 @@
   const has = (key) => Object.prototype.hasOwnProperty.call(D.text[lang], key);
   const text = (key, fallback) => (has(key) ? D.text[lang][key] : fallback);
   const metricName = (name) => text("metric." + name, text("attribute." + name, name));
-  const unitName = (unit) => text("unit." + unit, unit);
+  const term = (words) => text("term." + words, words);
   const HOW = {
     pct: (v) => (typeof v === "number" ? percent(v) : String(v)),
     p: (v) => (typeof v === "number" ? pValue(v) : String(v)),
     metric: (v) => metricName(String(v)),
     role: (v) => text("role." + v, String(v)),
-    unit: (v) => unitName(String(v)),
+    term: (v) => term(String(v)),
     size: (v) => (typeof v === "number" ? number(Math.abs(v)) : String(v)),
     slice: (v) => (v === WHOLE ? "" : " (" + v + ")"),
   };
@@ -218,7 +218,7 @@
     const toggle = el("button", { type: "button", class: "toggle s-" + s, "aria-expanded": String(open), "data-row": i },
       icon(s), t("status." + s), el("span", { class: "hidden" }, " " + t("table.expand")));
     const write = code("kind", i) === "integrity" ? percent : (v) => number(v);
-    const gap = against(i) === null ? "–" : C.tolerance[i] === null ? number(C.gap[i]) + " " + unitName(code("gap_unit", i)) : write(against(i)) + " / " + write(C.tolerance[i]);
+    const gap = against(i) === null ? "–" : C.tolerance[i] === null ? number(C.gap[i]) + " " + term(code("gap_unit", i)) : write(against(i)) + " / " + write(C.tolerance[i]);
     const row = el("tr", { class: "row" + (open ? " open" : "") + (table.target === i ? " target" : ""), onclick: () => {
       if (String(window.getSelection())) return; // a click that ends a text selection is not a toggle
       if (open) table.open.delete(i);
@@ -229,7 +229,7 @@
       cell("status", toggle),
       cell("metric", metricName(code("metric", i)), encoder ? el("small", {}, data(encoder)) : null),
       cell("slice", data(sliceName(slice))),
-      cell("value", number(C.value[i]), code("unit", i) ? el("small", {}, data(unitName(code("unit", i)))) : null),
+      cell("value", number(C.value[i]), code("unit", i) ? el("small", {}, data(term(code("unit", i)))) : null),
       gap === "–" ? cell("share", gap) : cell("share", gauge(i, s), el("small", {}, data(gap))),
       cell("times_chance", C.ratio[i] === null ? "–" : number(C.ratio[i]) + " ×"),
       cell("p", pValue(C.p[i])),
@@ -257,8 +257,8 @@
     const attribute = code("kind", i) === "attribute";
     const means = text("metric." + metric + ".means", attribute ? t("guide.attribute.means") : t("guide.means.unknown"));
     const blind = text("metric." + metric + ".blind", attribute ? t("guide.attribute.blind") : null);
-    const unit = code("unit", i) ? [" ", data(unitName(code("unit", i)))] : null;
-    const gapUnit = code("gap_unit", i) ? [" ", data(unitName(code("gap_unit", i)))] : null;
+    const unit = code("unit", i) ? [" ", data(term(code("unit", i)))] : null;
+    const gapUnit = code("gap_unit", i) ? [" ", data(term(code("gap_unit", i)))] : null;
     const n = code("n", i).split(",").map(Number);
     const floor = d.floor;
     return [
@@ -404,7 +404,7 @@
     return { at: from(d.matched), low: from(up ? q05 : q95) };
   }
 
-  // attributes: one small figure each, drawn when it comes near the screen
+  // attributes: one small figure each, drawn one at a time so that the page stays responsive
   function shiftWords(a) {
     return t(a.words, { name: a.name, size: Math.abs(a.shift ?? 0), spread: a.spread ?? 0 });
   }
@@ -413,12 +413,10 @@
     for (const v of values) counts[Math.min(bins - 1, Math.max(0, Math.floor(((v - low) / (high - low)) * bins)))]++;
     return counts.map((c) => c / values.length / ((high - low) / bins));
   }
-  let watcher = null;
   let waiting = new Map();
   function drawAttributes() {
     const box = $("attribute-cards");
     if (!box) return;
-    if (watcher) watcher.disconnect();
     waiting = new Map();
     const identical = D.attributes.filter((a) => a.words === "shift.identical");
     $("attributes-note").textContent = identical.length ? t("attributes.identical", { names: identical.map((a) => metricName(a.name)).join(", ") }) : "";
@@ -430,16 +428,17 @@
         el("h3", {}, el("span", {}, metricName(a.name)), el("b", { class: "s-" + a.status }, effect)),
         el("p", {}, shiftWords(a)), plot);
     }));
-    watcher = new IntersectionObserver((entries) => {
-      for (const entry of entries) if (entry.isIntersecting) drawAttribute(entry.target);
-    }, { rootMargin: "400px" });
-    for (const plot of waiting.keys()) watcher.observe(plot);
+    drawNext();
+  }
+  function drawNext() {
+    const [plot] = waiting.keys();
+    if (!plot) return;
+    drawAttribute(plot);
+    setTimeout(drawNext);
   }
   function drawAttribute(plot) {
     const a = waiting.get(plot);
-    if (!a) return;
     waiting.delete(plot);
-    watcher.unobserve(plot);
     const both = [...a.real, ...a.synthetic].sort((x, y) => x - y);
     let low = both[0];
     let high = both[both.length - 1];
@@ -452,7 +451,7 @@
         fillcolor: "rgba(128,128,128,0.10)", name: t("role." + side), hovertemplate: "%{x:.4g}<extra>" + t("role." + side) + "</extra>" };
     };
     Plotly.react(plot, [curve("real", "solid"), curve("synthetic", "6px,3px")],
-      layout({ height: 165, margin: { l: 4, r: 4, t: 6, b: 4 }, xaxis: { showgrid: false, nticks: 5, title: { text: plain(unitName(a.unit)), standoff: 4, font: { size: 11, color: css("soft") } } }, yaxis: { visible: false, rangemode: "tozero" } }), CONFIG);
+      layout({ height: 165, margin: { l: 4, r: 4, t: 6, b: 4 }, xaxis: { showgrid: false, nticks: 5, title: { text: plain(term(a.unit)), standoff: 4, font: { size: 11, color: css("soft") } } }, yaxis: { visible: false, rangemode: "tozero" } }), CONFIG);
   }
 
   // the map
