@@ -27,7 +27,7 @@ from evalsuite.pipeline.run import adjusted
 from ._machine import machine, write
 
 ENCODER = "efficientnet_lite0"
-RUNS = 120
+RUNS = 60
 SIZES = (100, 300, 600)
 
 
