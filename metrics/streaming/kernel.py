@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
-from torchmetrics.utilities.distributed import gather_all_tensors
 
-from .._check import Array, features
+from .._check import Array
 from ..distribution.kernel import KERNELS, KernelResult, kernel_distance
+from ._features import FeaturePair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from torchmetrics import Metric
 
 
-class KernelDistance(Metric):
+class KernelDistance(FeaturePair):
     """Squared kernel distance (KID and others) between two streams of features; best 0.
 
     ``estimator="full"`` keeps all features and takes every pair, so that no partition of the data
@@ -50,12 +49,8 @@ class KernelDistance(Metric):
     evalsuite.metrics.distribution.kernel.kernel_distance : Limits, notes and references.
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
 
-    real: list[torch.Tensor]
-    synthetic: list[torch.Tensor]
     blocks: torch.Tensor
 
     def __init__(
@@ -68,7 +63,7 @@ class KernelDistance(Metric):
         reset_real_features: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(reset_real_features=reset_real_features, **kwargs)
         if kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {kernel!r}")
         if estimator not in {"full", "block"}:
@@ -89,11 +84,15 @@ class KernelDistance(Metric):
         self.estimator = estimator
         self.bandwidth = bandwidth
         self.block_size = block_size
-        self.reset_real_features = reset_real_features
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("synthetic", [], dist_reduce_fx="cat")
         # Count, sum and sum of squares of the blocks' values.
         self.add_state("blocks", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+        if estimator == "block":
+            # A MetricCollection lets metrics share states that are equal after the first batch,
+            # before any block is full. Streams share blocks only if they make them alike.
+            recipe = [KERNELS.index(kernel), bandwidth or 0.0, block_size]
+            self.add_state(
+                "recipe", torch.tensor(recipe, dtype=torch.float64), dist_reduce_fx="max"
+            )
 
     def update(self, features: Array, real: bool) -> None:
         """Add a batch, shape (n, d), of one side.
@@ -103,12 +102,7 @@ class KernelDistance(Metric):
         TypeError, ValueError
             If the batch is not valid, or has another number of columns.
         """
-        x = _rows(features)
-        for side in (self.real, self.synthetic):
-            if len(side) and side[0].shape[1] != x.shape[1]:
-                raise ValueError(f"features must have {side[0].shape[1]} columns, got {x.shape[1]}")
-        # A copy: the caller may fill the same buffer with the next batch.
-        (self.real if real else self.synthetic).append(x.to(self.device, copy=True))
+        super().update(features, real)
         if self.estimator == "block":
             self._fill()
 
@@ -183,44 +177,8 @@ class KernelDistance(Metric):
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add what another instance has seen, as :meth:`torchmetrics.Metric.merge_state`."""
         super().merge_state(incoming_state)
-        # torchmetrics keeps a value that was computed before the merge.
-        self._computed = None
-        self._update_count += getattr(incoming_state, "_update_count", 1)
         if self.estimator == "block":
             self._fill()
-
-    def _sync_dist(
-        self,
-        dist_sync_fn: Callable[..., list[torch.Tensor]] = gather_all_tensors,
-        process_group: Any | None = None,
-    ) -> None:
-        """Agree on columns and dtype first: a rank without rows of a side does not know them.
-
-        torchmetrics would offer a 1-d tensor for such a rank, and the gathering would fail.
-        """
-        parts = [*self.real, *self.synthetic]
-        columns = parts[0].shape[1] if parts else 0
-        wide = any(part.dtype == torch.float64 for part in parts)
-        kind = self.blocks.new_tensor([columns, float(wide)])
-        kinds = torch.stack(dist_sync_fn(kind, group=process_group or self.process_group))
-        columns, wide = int(kinds[:, 0].max()), bool(kinds[:, 1].max())
-        dtype = torch.float64 if wide else torch.float32
-        for name in ("real", "synthetic"):
-            rows = getattr(self, name) or [self.blocks.new_empty((0, columns))]
-            setattr(self, name, [dim_zero_cat([part.to(dtype) for part in rows])])
-        super()._sync_dist(dist_sync_fn, process_group)
-
-    def reset(self) -> None:
-        """Forget both sides; with ``reset_real_features=False`` the synthetic side only."""
-        # torchmetrics empties the list itself.
-        kept = list(self.real)
-        super().reset()
-        if not self.reset_real_features:
-            self.real = kept
-
-
-def _rows(x: Array) -> torch.Tensor:
-    return features(x, "features", dtype=None)
 
 
 def _count(rows: list[torch.Tensor] | torch.Tensor) -> int:
