@@ -218,6 +218,30 @@ def test_c_t_is_the_weighted_mean_of_its_cells() -> None:
     assert got.c_t.value == pytest.approx(np.mean(z))
 
 
+def test_cells_with_too_few_rows_are_taken_together() -> None:
+    rng = np.random.default_rng(0)
+    where = np.repeat(100.0 * np.arange(4), [60, 60, 15, 12])[:, None]
+    train, holdout = (rng.standard_normal((147, 3)) + where for _ in range(2))
+    many = np.repeat(100.0 * np.arange(4), 40)[:, None]
+    synthetic = rng.standard_normal((160, 3)) + many
+    got = copy_tests(train, holdout, synthetic, cells=4, permutations=9).c_t
+    assert (got.cells, got.covered) == (3, pytest.approx(1.0))
+    # Neither of the small ones: together they still have too few.
+    keep = np.r_[0:120, 120:128, 135:143]
+    got = copy_tests(train, holdout[keep], synthetic, cells=4, permutations=9).c_t
+    assert (got.cells, got.covered) == (2, pytest.approx(120 / 136))
+
+
+def test_hits_on_one_record_count_as_one() -> None:
+    train, holdout, _ = sets(100)
+    one = train[3] + 0.01 * np.random.default_rng(0).standard_normal((200, 16))
+    got = copy_tests(train, holdout, one, permutations=99).dcr
+    assert got.value == 1.0
+    assert got.interval == wilson_interval(1.0, 1, 0.95)
+    # One record on one side: as likely as a coin.
+    assert got.p_value == pytest.approx(0.5, abs=0.2)
+
+
 @pytest.mark.peers
 def test_low_tail_p_is_the_permutation_p() -> None:
     rng = np.random.default_rng(0)
