@@ -29,7 +29,7 @@ _MIN_EXPECTED = 5.0
 """Smallest expected count to trust the chi-square law with (Cochran, Biometrics 10, 1954)."""
 
 _SMOOTHING = 0.5
-"""Added to every count before the logarithms of the stability index (Jeffreys' prior)."""
+"""Counts added to each cell of the smaller side before the logarithms of the stability index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,10 @@ def psi_labels(
 ) -> StabilityTest:
     """Measure the population stability index of two columns of labels.
 
-    Parameters, errors: as :func:`total_variation`. Shares are (count + 1/2) / (n + cells/2), so
-    that an empty cell has a finite and n-dependent, not an arbitrary, logarithm.
+    Parameters, errors: as :func:`total_variation`. Both sides' shares are mixed with equal
+    shares, by the weight of half a count a cell on the smaller side (at equal sizes:
+    (count + 1/2) / (n + cells/2)), so that an empty cell has a finite logarithm that depends on n
+    and not on an arbitrary constant.
 
     Returns
     -------
@@ -303,28 +305,25 @@ def _js_root(pooled: Floats) -> Measure:
 def _psi_root(m: int, n: int, pooled: Floats) -> Measure:
     """Give the square root of the stability index."""
     k = pooled.size
-    shrink_real, shrink_synthetic = (size / (size + _SMOOTHING * k) for size in (m, n))
-    smooth = ((m + n) * pooled + 2 * _SMOOTHING) / (m + n + 2 * _SMOOTHING * k)
+    # One weight for both sides: with one of its own each, equal shares would have an index over 0.
+    kept = min(m, n) / (min(m, n) + _SMOOTHING * k)
 
-    def smoothed(p: Floats, q: Floats) -> tuple[Floats, Floats]:
-        return (
-            p * shrink_real + (1 - shrink_real) / k,
-            q * shrink_synthetic + (1 - shrink_synthetic) / k,
-        )
+    def smoothed(p: Floats) -> Floats:
+        return np.asarray(p * kept + (1 - kept) / k)
 
     def distance(p: Floats, q: Floats) -> Floats:
-        a, b = smoothed(p, q)
+        a, b = smoothed(p), smoothed(q)
         return np.asarray(np.sqrt(((a - b) * np.log(a / b)).sum(axis=-1)))
 
     def norm(d: Floats) -> Floats:
-        return np.asarray(np.sqrt((d**2 / smooth).sum(axis=-1)))
+        return np.asarray(kept * np.sqrt((d**2 / smoothed(pooled)).sum(axis=-1)))
 
     def slopes(p: Floats, q: Floats) -> tuple[Floats, Floats]:
-        a, b = smoothed(p, q)
-        twice_root = 2 * distance(p, q)
-        by_real = (np.log(a / b) + (a - b) / a) * shrink_real
-        by_synthetic = (np.log(b / a) + (b - a) / b) * shrink_synthetic
-        return by_real / twice_root, by_synthetic / twice_root
+        a, b = smoothed(p), smoothed(q)
+        factor = kept / (2 * distance(p, q))
+        by_real = np.log(a / b) + (a - b) / a
+        by_synthetic = np.log(b / a) + (b - a) / b
+        return by_real * factor, by_synthetic * factor
 
     return Measure(distance, norm, slopes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special
 
@@ -63,6 +63,7 @@ def test_frontier_ends_at_the_two_divergences() -> None:
     assert (np.diff(curve[:, 0]) > 0).all()
 
 
+@settings(deadline=None)
 @given(h=histograms)
 def test_symmetric_bounded_and_blind_to_names(h: list[tuple[int, int]]) -> None:
     p, q = np.array(h, dtype=float).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -42,6 +42,7 @@ def test_equals_scipy(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@settings(deadline=None)
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_monotone_bounded_and_order_kept(method: str, p: list[float]) -> None:
     raw = np.array(p)
@@ -53,6 +54,7 @@ def test_monotone_bounded_and_order_kept(method: str, p: list[float]) -> None:
     np.testing.assert_array_equal(adjust_pvalues(raw[shuffled], method), adjusted[shuffled])
 
 
+@settings(deadline=None)
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_from_strict_to_lenient(p: list[float]) -> None:
     by_method = {m: adjust_pvalues(p, m) for m in METHODS}
