@@ -631,7 +631,6 @@ def test_labels_refuse(test: Callable) -> None:
         test("abc", ["a"])
 
 
-@settings(deadline=None)
 @given(
     a=st.lists(st.sampled_from("abcd"), min_size=1), b=st.lists(st.sampled_from("abcd"), min_size=1)
 )
