@@ -47,8 +47,6 @@ values = hnp.arrays(
     np.float64, st.integers(2, 30), elements=st.integers(-20, 20).map(lambda v: v / 4)
 )
 
-label_lists = st.lists(st.sampled_from("abcd"), min_size=1)
-
 
 def band(runs: int, rate: float, level: float = 0.999) -> tuple[float, float]:
     tail = (1 - level) / 2
