@@ -2,8 +2,8 @@
 
 In one run, on the same images: (1) the bare forward pass, the images decoded and prepared in memory
 beforehand, on the gate's backend with all useful threads, and the same in PyTorch; (2) `evalsuite
-gate` as a process, with an empty cache, start-up, reading, decoding, statistics and report included;
-(3) the same command again, from the cache.
+gate` as a process, with an empty cache, start-up, reading, decoding, statistics and report
+included; (3) the same command again, from the cache.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def main() -> None:
     lines = [
         "# A whole gate beside its encoder",
         "",
-        f"{N} + {N} photographs of solar cells (300 × 300, grey), encoder efficientnet_lite0 on the "
-        f"backend `{backend}`. The gate is timed as a process: start of Python, reading, decoding, "
+        f"{N} + {N} photographs of solar cells (300 × 300, grey), encoder efficientnet_lite0 on "
+        f"the backend `{backend}`. The gate is timed as a process: start of Python, reading, decoding, "
         "forward pass, calibration, report.",
         "",
         "| round | bare forward, s | the same in PyTorch, s | gate, s | ratio | ratio to PyTorch | "

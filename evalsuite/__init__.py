@@ -1,4 +1,4 @@
-"""evalsuite: is this synthetic or vendor data fit to train on?
+"""Says whether synthetic or vendor data is fit to train on.
 
 The public names below are loaded on first use, so that ``evalsuite --help`` stays quick.
 """

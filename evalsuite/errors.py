@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class EvalsuiteError(Exception):
-    """Base of every error that evalsuite raises on purpose: it names what is wrong and what to do."""
+    """Base of every error raised on purpose: it names what is wrong and what to do."""
 
     exit_code = 3
 
