@@ -106,8 +106,8 @@ def main() -> None:
     lines = [
         "# A whole gate beside its encoder",
         "",
-        f"{N} + {N} photographs of solar cells (300 × 300, grey), encoder efficientnet_lite0 on "
-        f"the backend `{backend}`. The gate is timed as a process: start of Python, reading, decoding, "
+        f"{N} + {N} photographs of solar cells (300 × 300, grey), encoder efficientnet_lite0, "
+        f"backend `{backend}`. The gate is timed as a process: start of Python, reading, decoding, "
         "forward pass, calibration, report.",
         "",
         "| round | bare forward, s | the same in PyTorch, s | gate, s | ratio | ratio to PyTorch | "
