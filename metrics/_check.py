@@ -41,7 +41,10 @@ def features(
     if isinstance(x, np.ndarray):
         if x.dtype.kind not in "fiu":
             raise TypeError(f"{name} must be numeric, got dtype {x.dtype}")
-        t = torch.from_numpy(np.ascontiguousarray(x))
+        # What torch cannot share (backwards, read-only, foreign byte order) is copied.
+        native = x.astype(x.dtype.newbyteorder("="), copy=False)
+        shareable = native.flags.writeable and min(native.strides, default=0) >= 0
+        t = torch.from_numpy(np.ascontiguousarray(native) if shareable else native.copy())
     elif isinstance(x, torch.Tensor):
         if x.is_complex() or x.dtype == torch.bool:
             raise TypeError(f"{name} must be real-valued, got dtype {x.dtype}")
