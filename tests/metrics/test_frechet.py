@@ -123,6 +123,26 @@ def test_every_method_agrees_with_singular_values_of_the_rows(
     )
 
 
+@pytest.mark.parametrize("small", [0.1, 1e-5, 1e-7])
+@pytest.mark.parametrize("n", [100, 500])
+def test_ill_conditioned_covariances_keep_nine_digits(small: float, n: int) -> None:
+    """Half of the directions nearly empty: Cholesky and eigenvalues alone would be 6e-8 off."""
+    rng = np.random.default_rng(31)
+    d = 128
+    turns = [np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2)]
+    mix = turns[0] * np.repeat([1.0, small], d // 2) @ turns[1]
+    x, y = rng.standard_normal((n, d)) @ mix, 1.02 * rng.standard_normal((500, d)) @ mix
+    A, B = ((z - z.mean(0)) / np.sqrt(len(z) - 1) for z in (x, y))
+    exact = ((x.mean(0) - y.mean(0)) ** 2).sum() + (A**2).sum() + (B**2).sum()
+    exact -= 2 * np.linalg.svd(A @ B.T, compute_uv=False).sum()
+    result = frechet_distance(x, y)
+    assert result.value == pytest.approx(exact, rel=1e-9)
+    well = "cholesky" if small == 0.1 else "qr"
+    assert result.method == ("rows-covariance" if n < d else well)
+    streamed = frechet_from_moments(Moments.of(x), Moments.of(y)).value
+    assert streamed == pytest.approx(exact, rel=1e-6)
+
+
 @pytest.mark.parametrize("case", ["constant column", "copied column", "three distinct rows"])
 def test_singular_covariances_with_many_rows(case: str) -> None:
     rng = np.random.default_rng(4)

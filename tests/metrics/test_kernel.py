@@ -418,6 +418,23 @@ def test_one_block_of_all_rows_would_be_the_full_estimate() -> None:
     assert r.value == pytest.approx(np.mean(halves), rel=1e-10)
 
 
+@pytest.mark.parametrize("kernel", ["polynomial", "rbf", "energy"])
+def test_linear_estimate_is_the_mean_of_its_pairs(kernel: str) -> None:
+    rng = np.random.default_rng(29)
+    x, y = rng.standard_normal((30, 3)), rng.standard_normal((21, 3)) + 1
+    r = kernel_distance(x, y, kernel, estimator="linear", bandwidth=2.0, seed=5)
+    order = np.random.default_rng(5)
+    a, b = x[order.permutation(30)], y[order.permutation(21)]
+
+    def k(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return np.diagonal(plain_kernel(kernel, u, v, 2.0))
+
+    x1, x2, y1, y2 = a[:10], a[10:20], b[:10], b[10:20]
+    h = k(x1, x2) + k(y1, y2) - k(x1, y2) - k(x2, y1)
+    assert r.value == pytest.approx(h.mean(), rel=1e-9)
+    assert r.variance == pytest.approx(h.var(ddof=1) / 10, rel=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_splits_equal_the_public_function(dtype: type) -> None:
     rng = np.random.default_rng(20)
