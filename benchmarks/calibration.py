@@ -133,20 +133,21 @@ class Pool:
 
 
 def pool(data: str, n: int, m: int, d: int, *, deals: int, permutations: int, seed: int) -> Pool:
-    rng = np.random.default_rng(seed)
-    z = rows_of(data, n + m, d, rng)
+    # Streams of their own: labels drawn from the data's would not be independent of it.
+    own, *seeds = (int(s) for s in np.random.SeedSequence(seed).generate_state(deals + 2))
+    z = rows_of(data, n + m, d, np.random.default_rng(own))
     groups = np.arange(n + m) // 3 if data.startswith("grouped") else None
-    dealt, _ = permutation_masks(n, m, deals, groups=groups, seed=seed)
+    dealt, _ = permutation_masks(n, m, deals, groups=groups, seed=seeds[-1])
     told = None if data == "grouped, withheld" else groups
     columns = []
     for i in range(deals):
         order = np.argsort(~dealt[:, i], kind="stable")
-        own = permutation_masks(
-            n, m, permutations, groups=None if told is None else told[order], seed=seed + 1 + i
-        )[0]
+        permuted, _ = permutation_masks(
+            n, m, permutations, groups=None if told is None else told[order], seed=seeds[i]
+        )
         block = np.empty((n + m, permutations + 1), dtype=bool)
         block[:, 0] = dealt[:, i]
-        block[order, 1:] = own
+        block[order, 1:] = permuted
         columns.append(block)
     return Pool(z, np.concatenate(columns, axis=1), told, deals)
 
@@ -557,7 +558,7 @@ def subset_kid(x: Floats, y: Floats, subset: int) -> tuple[float, float]:
 def power_cell(
     alternative: str, strength: float, repetitions: int, seed: int, n: int = 200, d: int = 64
 ) -> list[Row]:
-    hits: dict[str, int] = defaultdict(int)
+    found: dict[str, list[bool]] = defaultdict(list)
     z_95 = float(stats.norm.ppf(1 - ALPHA))
     for i in range(repetitions):
         rng = np.random.default_rng([seed, i])
@@ -575,18 +576,20 @@ def power_cell(
             # The same test by a slower road: once is enough.
             peer = stats.ks_2samp(x, y, method="asymp").pvalue
             p["scipy: KS on each column, Holm"] = float(adjust_pvalues(peer).min())
-        mean, sd = subset_kid(x, y, n // 2)
-        p["torch-fidelity: KID − 1.645 std > 0"] = float(mean <= z_95 * sd)
-        p["torch-fidelity: KID − 1.645 std/√100 > 0"] = float(mean <= z_95 * sd / 10)
+        if i % 2 == 0:
+            # It takes as long as all others together.
+            mean, sd = subset_kid(x, y, n // 2)
+            p["torch-fidelity: KID − 1.645 std > 0"] = float(mean <= z_95 * sd)
+            p["torch-fidelity: KID − 1.645 std/√100 > 0"] = float(mean <= z_95 * sd / 10)
         if alternative == "copied samples":
-            found = copy_tests(x, holdout, y, permutations=99, seed=i)
-            p |= {f"copy: {k}": getattr(found, k).p_value for k in COPY_CHECKS}
-            p["copy: any (Holm)"] = min(found.p_adjusted.values())
+            copies = copy_tests(x, holdout, y, permutations=99, seed=i)
+            p |= {f"copy: {k}": getattr(copies, k).p_value for k in COPY_CHECKS}
+            p["copy: any (Holm)"] = min(copies.p_adjusted.values())
         for name, value in p.items():
-            hits[name] += value <= ALPHA + 1e-12
+            found[name].append(value <= ALPHA + 1e-12)
     return [
-        Row("power", name, "none", alternative, n, n, d, strength, 99, repetitions, int(k))
-        for name, k in hits.items()
+        Row("power", name, "none", alternative, n, n, d, strength, 99, len(v), sum(v))
+        for name, v in found.items()
     ]
 
 
@@ -598,7 +601,7 @@ def cells() -> Iterator[Cell]:
     kinds = ("gaussian", "heavy", "tied", "copies", "grouped")
     everything = (*kinds, "grouped, withheld")
     plans = {
-        (100, 100): Plan(200, 5, 99, 5),
+        (100, 100): Plan(100, 10, 99, 10),
         (100, 1000): Plan(40, 25, FEW, 10),
         (1000, 1000): Plan(20, 50, FEW, 10),
     }
@@ -648,13 +651,14 @@ def cells() -> Iterator[Cell]:
     yield from null([small], (64,), ("grouped, withheld",))
     yield from coverage(100, dict.fromkeys(("kernel", "manifold", "c2st", "frechet"), 500))
     yield from columns_covered(100)
-    yield from copies(100, (8, 64), (0.0,), 1000)
-    yield from copies(100, (8, 64), (0.2,), 500)
-    yield from null([uneven, large], (8, 64), ("gaussian", "grouped", "tied"))
     for alternative, strengths in STRENGTHS.items():
         for strength in strengths:
             run = partial(power_cell, alternative, strength, 200)
             yield Cell(f"power {alternative} {strength}", run)
+    yield from null([uneven, large], (8, 64), ("gaussian",))
+    yield from copies(100, (8, 64), (0.0,), 1000)
+    yield from copies(100, (8, 64), (0.2,), 500)
+    yield from null([uneven, large], (8, 64), ("grouped", "tied"))
     yield from coverage(1000, {"kernel": 500})
     yield from columns_covered(1000)
     yield from null([uneven, large], (512, 1280), ("gaussian",))
@@ -765,6 +769,12 @@ def _held_rate(r: Row) -> str:
     return f"{100 * r.share:.1f}{mark}"
 
 
+def _named(r: Row) -> str:
+    where = f"{r.n_real}:{r.n_synthetic}, d = {r.dim}"
+    gap = f", gap {r.gap:g}" if r.gap else ""
+    return f"- {r.test}, {r.data}, {where}{gap}: {100 * r.share:.1f} % of {r.repetitions}"
+
+
 def _repetitions(rows: Iterable[Row]) -> str:
     counts = sorted({r.repetitions for r in rows})
     return "–".join(str(c) for c in ([counts[0], counts[-1]] if len(counts) > 1 else counts))
@@ -838,12 +848,10 @@ def summary(rows: Sequence[Row], planned: int, cells_done: int) -> str:
             f"probability 0.99: **{len(far)}**.",
             "",
         ]
-        lines += [
-            f"- {r.test}, {r.data}, {r.n_real}:{r.n_synthetic}, d = {r.dim}: "
-            f"{100 * r.share:.1f} % of {r.repetitions}"
-            for r in outside
-        ]
-        lines += [""]
+        lines += [*map(_named, outside), ""] if outside else []
+    astray = [r for r in rows if r.claim == "asymptotic" and r.share > r.band()[1]]
+    if astray:
+        lines += ["## Laws for large n that reject too often here", "", *map(_named, astray), ""]
     null = [r for r in rows if r.study == "null"]
     for title, part in (
         ("feature tests", [r for r in null if r.dim > 1 and not r.test.startswith("copy")]),
@@ -869,8 +877,14 @@ def summary(rows: Sequence[Row], planned: int, cells_done: int) -> str:
         lines += [""]
     part = [r for r in rows if r.study == "coverage"]
     if part:
+        short = [r for r in part if not r.inside()]
         lines += [
             "## Coverage of the 95 % intervals",
+            "",
+            f"{len(part)} cells; in {len(part) - len(short)} the truth is held as often as "
+            "promised or more often, in the others less often than the 99 % band allows:",
+            "",
+            *map(_named, short),
             "",
             "The gap is in standard deviations of one column (spread evenly over the columns), for "
             "copy checks the share of synthetic rows that are copies. Truth: closed form for "
@@ -970,18 +984,18 @@ def power_svg(rows: Sequence[Row]) -> str:
     )
 
 
+def publish(done: dict[str, list[Row]]) -> None:
+    """Write results/calibration/ from the finished cells, in the order of the plan."""
+    plan = [cell.name for cell in cells()]
+    kept = [name for name in plan if name in done]
+    rows = [r for name in kept for r in done[name]]
+    write("calibration/calibration.csv", table_of(rows))
+    write("calibration/README.md", summary(rows, len(plan), len(kept)))
+    power = [r for r in rows if r.study == "power"]
+    if power:
+        write("calibration/power.svg", power_svg(power))
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    plan = list(cells())
-
-    def report(done: dict[str, list[Row]]) -> None:
-        # In the order of the plan, whatever the journal's.
-        kept = [c.name for c in plan if c.name in done]
-        rows = [r for name in kept for r in done[name]]
-        power = [r for r in rows if r.study == "power"]
-        write("calibration/calibration.csv", table_of(rows))
-        write("calibration/README.md", summary(rows, len(plan), len(kept)))
-        if power:
-            write("calibration/power.svg", power_svg(power))
-
-    run(plan, JOURNAL, report)
+    run(cells(), JOURNAL, publish)
