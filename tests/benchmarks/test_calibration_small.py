@@ -102,7 +102,7 @@ def test_a_gap_is_seen_and_its_absence_is_not() -> None:
 def test_kernel_truths_agree_with_simulation(kernel: str, data: str) -> None:
     if (kernel, data) == ("polynomial", "heavy"):
         pytest.skip("cubes of t with 3 degrees of freedom have no mean")
-    d, step = 4, 0.6
+    d, step = 4, 1.2
     rng = np.random.default_rng(8)
     x, y = (torch.from_numpy(study.rows_of(data, 4000, d, rng)) for _ in range(2))
     found = kernel_distances(x, y + step, (kernel,), bandwidth=2.5).results[kernel]
@@ -110,6 +110,21 @@ def test_kernel_truths_agree_with_simulation(kernel: str, data: str) -> None:
     assert found.variance is not None
     assert abs(found.value - truth) < 4 * found.variance**0.5
     assert study.kernel_truth(kernel, data, d, 0.0, 2.5) == 0.0
+
+
+def test_polynomial_truth_is_exact() -> None:
+    """Gauss-Hermite quadrature with 6 nodes is exact for polynomials up to degree 11."""
+    d, step = 2, 0.7
+    nodes, weights = np.polynomial.hermite_e.hermegauss(6)
+    points = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, d)
+    weight = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    sides = {"x": points, "y": points + step}
+
+    def mean(a: str, b: str) -> float:
+        return float(weight @ (sides[a] @ sides[b].T / d + 1) ** 3 @ weight)
+
+    direct = mean("x", "x") + mean("y", "y") - 2 * mean("x", "y")
+    assert study.kernel_truth("polynomial", "gaussian", d, step, 1.0) == pytest.approx(direct)
 
 
 def test_interval_cells_are_well_formed() -> None:
@@ -132,6 +147,8 @@ def test_interval_cells_are_well_formed() -> None:
 def test_a_truth_outside_is_not_counted_as_held() -> None:
     triples = np.array([[1.0, 0.5, 1.5], [1.0, 0.9, 1.1]])
     assert study._covered("x", "gaussian", (2, 2, 1), 0.0, triples, 1.2).count == 1
+    assert study._covered("x", "gaussian", (2, 2, 1), 0.0, triples, 0.6).count == 1
+    assert study._covered("x", "gaussian", (2, 2, 1), 0.0, triples, 0.95).count == 2
     assert study._covered("x", "gaussian", (2, 2, 1), 0.0, triples, None).count == 2
 
 
