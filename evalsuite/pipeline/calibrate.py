@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtrit
 
 from ..gate.findings import Finding, Floor, Interval
 
@@ -37,8 +36,6 @@ SPLITS_FRECHET = 60
 PERMUTED_COMPONENTS = 32
 """Permutations of the Fréchet distance look at this many leading pooled principal components."""
 KEPT_FLOOR_VALUES = 100
-CALIBRATION_VERSION = "1"
-"""Part of the key of stored results: to be raised when a number here can change."""
 CLASSIFIER_PERMUTATIONS = 199
 """Each is a refit: enough for a p-value of 0.005, which Holm leaves under 0.05 for ten rules."""
 NEIGHBOURS = 5
@@ -145,6 +142,8 @@ def _standard_error(d: _Draws) -> float:
 def _finding(
     spec: Spec, d: _Draws, *, n_real: int, n_synthetic: int, df: float, settings: Calibration
 ) -> Finding:
+    from scipy.special import ndtri, stdtrit
+
     from ..metrics.inference import p_value
 
     sign = -1.0 if spec.higher_is_better else 1.0
@@ -235,6 +234,8 @@ def _subset(
 def _classifier_finding(
     result: ClassifierResult, n_real: int, n_synthetic: int, settings: Calibration
 ) -> Finding:
+    from scipy.special import ndtri
+
     spec = SPECS["c2st"]
     planned = float(ndtri(0.5 + settings.confidence / 2) + ndtri(settings.power))
     return Finding(

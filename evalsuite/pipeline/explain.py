@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,13 +32,39 @@ NOTABLE_EFFECT = 0.2
 """An attribute's drift is worth a sentence from a fifth of the real standard deviation on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Drift of every readable property: the part of a gap that a person can name."""
+
+    findings: tuple[Finding, ...]
+    values: dict[str, dict[str, tuple[float, ...]]]
+    """Attribute to side to at most 1,000 values, for the overlays."""
+
+    def to_bytes(self) -> bytes:
+        """All of it as JSON."""
+        found = [f.model_dump(mode="json") for f in self.findings]
+        return json.dumps({"findings": found, "values": self.values}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Drift:
+        """Read what :meth:`to_bytes` wrote."""
+        stored = json.loads(data)
+        return cls(
+            findings=tuple(Finding.model_validate(f) for f in stored["findings"]),
+            values={
+                name: {side: tuple(values) for side, values in sides.items()}
+                for name, sides in stored["values"].items()
+            },
+        )
+
+
 def drifted_attributes(
     left: Encoded,
     right: Encoded,
     groups: tuple[Sequence[str] | None, Sequence[str] | None],
     policy: Policy,
-) -> tuple[list[Finding], dict[str, dict[str, tuple[float, ...]]]]:
-    """Drift of each readable property: the part of a gap that a person can name."""
+) -> Drift:
+    """Compare every readable property of the two sets."""
     from ..metrics.drift.multiplicity import adjust_pvalues
     from ..metrics.drift.univariate import numeric_drift
     from ..metrics.image.attributes import ATTRIBUTES
@@ -95,9 +123,9 @@ def drifted_attributes(
             for side, x in (("real", a), ("synthetic", b))
         }
     if not found:
-        return [], overlays
+        return Drift((), overlays)
     adjusted = adjust_pvalues([f.p_value or 0.0 for f in found], "bh")
-    return [
+    judged = tuple(
         f.model_copy(
             update={
                 "p_adjusted": float(p),
@@ -106,7 +134,8 @@ def drifted_attributes(
             }
         )
         for f, p in zip(found, adjusted, strict=True)
-    ], overlays
+    )
+    return Drift(judged, overlays)
 
 
 def _where(groups: Sequence[str] | None, values: Any) -> list[str] | None:

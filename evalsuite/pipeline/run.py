@@ -9,11 +9,13 @@ import platform
 import shlex
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import __version__
+from .. import metrics as metrics_package
 from ..data import open_dataset
 from ..encoders import FeatureCache, encode, load_encoder
 from ..errors import PolicyError, UsageError
@@ -28,12 +30,12 @@ from ..gate.findings import (
 )
 from ..gate.judge import exit_code, judge
 from ..gate.policy import Policy, load_policy
-from .calibrate import CALIBRATION_VERSION, SPECS, Measured, measure
-from .explain import drifted_attributes, embedding_map, explanations, galleries
+from .calibrate import SPECS, Measured, measure
+from .explain import Drift, drifted_attributes, embedding_map, explanations, galleries
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..data import Dataset
     from ..encoders import Encoded
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("evalsuite")
 
 PROBLEM_EXAMPLES = 100
+
+_Groups: TypeAlias = tuple[list[str] | None, list[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +174,25 @@ def run_gate(
     shelves: list[Gallery] = []
     shown: set[tuple[str, str]] = set()
     groups = _groups(left, right)
+    remember = _Memory(store, left, right, groups, chosen)
+
+    def compute(encoder: str) -> bytes:
+        return measure(
+            left.features[encoder],
+            right.features[encoder],
+            groups_real=groups[0],
+            groups_synthetic=groups[1],
+            settings=chosen.calibration,
+            seed=chosen.seed,
+        ).to_bytes()
+
     for info in left.infos:
-        with clock(f"measure {info.id}"):
-            measured = _measure(left, right, info.id, info.key, groups, chosen, store)
-        if measured is None:
+        if min(len(left.samples), len(right.samples)) < chosen.min_samples:
             findings.extend(_too_few(chosen, left, right, info.id))
             continue
+        with clock(f"measure {info.id}"):
+            stored = remember("measure", info.key, partial(compute, info.id))
+            measured = Measured.from_bytes(stored)
         findings.extend(
             f.model_copy(update={"modality": info.modality, "encoder": info.id})
             for f in measured.findings
@@ -183,10 +200,13 @@ def run_gate(
         maps.append(embedding_map(info.id, left, right, measured, chosen.seed))
         shelves.extend(galleries(info.id, left, right, measured))
     with clock("attributes"):
-        attributes, overlays = drifted_attributes(left, right, groups, chosen)
+        stored = remember(
+            "attributes", "", lambda: drifted_attributes(left, right, groups, chosen).to_bytes()
+        )
+        drift = Drift.from_bytes(stored)
     findings = adjusted(findings, chosen)
     judged, verdict, reasons = judge(
-        [*findings, *attributes],
+        [*findings, *drift.findings],
         chosen,
         real=summaries["real"],
         synthetic=summaries["synthetic"],
@@ -209,7 +229,7 @@ def run_gate(
         verdict=verdict,
         exit_code=exit_code(verdict, strict=strict),
         reasons=reasons,
-        explanations=explanations(attributes),
+        explanations=explanations(drift.findings),
         findings=judged,
         real=summaries["real"],
         synthetic=summaries["synthetic"],
@@ -227,7 +247,7 @@ def run_gate(
         ),
         maps=tuple(maps),
         galleries=tuple(shelves),
-        attributes=overlays,
+        attributes=drift.values,
         policy=chosen.canonical(),
         policy_sha256=chosen.sha256(),
         seed=chosen.seed,
@@ -328,7 +348,7 @@ def _summary(role: Any, data: Dataset, part: Encoded, real: Encoded | None) -> D
     )
 
 
-def _groups(left: Encoded, right: Encoded) -> tuple[list[str] | None, list[str] | None]:
+def _groups(left: Encoded, right: Encoded) -> _Groups:
     """Group of each sample, where any sample has one; a sample without is a group of its own."""
     if all(s.group is None for part in (left, right) for s in part.samples):
         return None, None
@@ -339,45 +359,45 @@ def _groups(left: Encoded, right: Encoded) -> tuple[list[str] | None, list[str] 
     return first, second
 
 
-def _measure(
-    left: Encoded,
-    right: Encoded,
-    encoder: str,
-    key: str,
-    groups: tuple[list[str] | None, list[str] | None],
-    policy: Policy,
-    cache: FeatureCache | None,
-) -> Measured | None:
-    """Measure, or take what an earlier run on the very same input measured."""
-    if min(len(left.samples), len(right.samples)) < policy.min_samples:
-        return None
-
-    def compute() -> bytes:
-        done = measure(
-            left.features[encoder],
-            right.features[encoder],
-            groups_real=groups[0],
-            groups_synthetic=groups[1],
-            settings=policy.calibration,
-            seed=policy.seed,
-        )
-        return done.to_bytes()
-
-    if cache is None:
-        return Measured.from_bytes(compute())
+def _code_digest() -> str:
+    """Hash over the code that a stored measurement depends on: a new version computes anew."""
+    here = Path(__file__).parent
+    metrics = Path(metrics_package.__file__).parent
     digest = hashlib.sha256()
-    for part in (
-        CALIBRATION_VERSION,
-        *sorted(f"{k} {v}" for k, v in _versions().items()),
-        key,
-        str(policy.seed),
-        policy.calibration.model_dump_json(),
-        *(line for side in (left, right) for line in ("\1side", *side.hashes)),
-        *(line for g in groups for line in ("\1groups", *(g or ()))),
-    ):
-        digest.update(part.encode())
-        digest.update(b"\n")
-    return Measured.from_bytes(cache.memo("measure", digest.hexdigest(), compute))
+    for path in (here / "calibrate.py", here / "explain.py", *sorted(metrics.rglob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class _Memory:
+    """Measurements that an earlier run on the very same input made."""
+
+    def __init__(
+        self,
+        cache: FeatureCache | None,
+        left: Encoded,
+        right: Encoded,
+        groups: _Groups,
+        policy: Policy,
+    ) -> None:
+        self._cache = cache
+        if cache is None:
+            return
+        lines = [
+            _code_digest(),
+            *sorted(f"{name} {version}" for name, version in _versions().items()),
+            str(policy.seed),
+            str(policy.alpha),
+            policy.calibration.model_dump_json(),
+        ]
+        for side, part, names in (("real", left, groups[0]), ("synthetic", right, groups[1])):
+            lines += [f"\1{side}", *part.hashes, "\1groups", *(names or ())]
+        self._key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def __call__(self, name: str, key: str, compute: Callable[[], bytes]) -> bytes:
+        if self._cache is None:
+            return compute()
+        return self._cache.memo(name, f"{self._key} {key}", compute)
 
 
 def _too_few(policy: Policy, left: Encoded, right: Encoded, encoder: str) -> list[Finding]:
