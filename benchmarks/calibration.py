@@ -619,9 +619,9 @@ def cells() -> Iterator[Cell]:
         for data in everything:
             yield Cell(f"column {n}:{m} {data}", partial(column_cell, data, n, m, 1000))
 
-    def coverage(n: int, parts: dict[str, int]) -> Iterator[Cell]:
+    def coverage(n: int, parts: dict[str, int], names: Sequence[str]) -> Iterator[Cell]:
         for part, repetitions in parts.items():
-            for data in ("gaussian", "heavy"):
+            for data in names:
                 for d in (8, 64):
                     # The extrapolation needs more than 2 d + 3 rows.
                     if part == "frechet" and n <= 2 * d + 3:
@@ -649,7 +649,8 @@ def cells() -> Iterator[Cell]:
     yield from column(*small)
     yield from null([small], (8, 64, 512, 1280), kinds)
     yield from null([small], (64,), ("grouped, withheld",))
-    yield from coverage(100, dict.fromkeys(("kernel", "manifold", "c2st", "frechet"), 500))
+    both = ("gaussian", "heavy")
+    yield from coverage(100, dict.fromkeys(("kernel", "manifold", "c2st", "frechet"), 500), both)
     yield from columns_covered(100)
     for alternative, strengths in STRENGTHS.items():
         for strength in strengths:
@@ -657,13 +658,15 @@ def cells() -> Iterator[Cell]:
             yield Cell(f"power {alternative} {strength}", run)
     yield from null([uneven, large], (8, 64), ("gaussian",))
     yield from copies(100, (8, 64), (0.0,), 1000)
-    yield from copies(100, (8, 64), (0.2,), 500)
-    yield from null([uneven, large], (8, 64), ("grouped", "tied"))
-    yield from coverage(1000, {"kernel": 500})
     yield from columns_covered(1000)
+    yield from coverage(1000, {"kernel": 500, "c2st": 500}, ("gaussian",))
+    yield from null([uneven, large], (8, 64), ("grouped", "tied"))
     yield from null([uneven, large], (512, 1280), ("gaussian",))
-    yield from coverage(1000, {"frechet": 500, "c2st": 500})
-    yield from coverage(1000, {"manifold": 200})
+    yield from coverage(1000, {"frechet": 500, "manifold": 200}, ("gaussian",))
+    yield from copies(100, (8, 64), (0.2,), 500)
+    yield from coverage(
+        1000, {"kernel": 500, "c2st": 500, "frechet": 500, "manifold": 200}, ("heavy",)
+    )
     yield from column(*uneven)
     yield from column(*large)
     yield from null([uneven, large], (8, 64), ("heavy", "copies"))
