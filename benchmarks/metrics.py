@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -278,6 +279,8 @@ def _fresh(requests: list[dict[str, object]]) -> list[dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "benchmarks.metrics", json.dumps(requests)],
         cwd=RESULTS.parent, capture_output=True, text=True, check=False,
+        # Threads that wait must not spin: where other work holds a core, spinning is what is timed.
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{requests} failed: {done.stderr[-2000:]}")
@@ -426,7 +429,8 @@ def page(sizes: Sizes, goals: Sequence[Goal], curves: Sequence[Figure]) -> str:
         "# Speed and memory of the metrics",
         "",
         "Made by `python -m benchmarks metrics`; all figures in [metrics.csv](metrics.csv).",
-        f"Measured on {machine()}, {torch.get_num_threads()} threads.",
+        f"Measured on {machine()}, {torch.get_num_threads()} threads, "
+        "OMP_WAIT_POLICY=PASSIVE for all.",
         "",
         *(line.rstrip() for line in str(__doc__).splitlines()[2:]),
         "",
