@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .streaming.frechet import FrechetDistance as FrechetDistance
     from .streaming.kernel import KernelDistance as KernelDistance
     from .streaming.manifold import PrecisionRecallDensityCoverage as PrecisionRecallDensityCoverage
+    from .streaming.transport import SlicedWasserstein as SlicedWasserstein
     from .utility.probes import utility_tests as utility_tests
     from .utility.subgroups import subgroup_tests as subgroup_tests
 
@@ -72,6 +73,7 @@ _WHERE = {
         ".streaming.frechet": ("FrechetDistance",),
         ".streaming.kernel": ("KernelDistance",),
         ".streaming.manifold": ("PrecisionRecallDensityCoverage",),
+        ".streaming.transport": ("SlicedWasserstein",),
         ".utility.probes": ("utility_tests",),
         ".utility.subgroups": ("subgroup_tests",),
     }.items()
