@@ -317,10 +317,12 @@ def _held(
     return Row("coverage", test, "interval", data, *shape, gap, 0, repetitions, count)
 
 
+# Near duplicates and NNDR count samples below a low quantile: with 100 rows a side the attainable
+# levels next under 5 % are 3.0 % (rank 1) and 3.3 % (rank 5).
 COPY_CHECKS = {
-    "near_duplicates": "exact",
+    "near_duplicates": "at most",
     "dcr": "exact",
-    "nndr": "exact",
+    "nndr": "at most",
     "authenticity": "at most",
     "c_t": "asymptotic",
     "membership": "exact",
@@ -645,6 +647,12 @@ def cells() -> Iterator[Cell]:
                     run = partial(copy_cell, data, n, d, share, repetitions)
                     yield Cell(f"copies n={n} d={d} {data} share={share}", run)
 
+    def power(place: int) -> Iterator[Cell]:
+        for alternative, strengths in STRENGTHS.items():
+            strength = strengths[place]
+            run = partial(power_cell, alternative, strength, 200)
+            yield Cell(f"power {alternative} {strength}", run)
+
     small, uneven, large = (100, 100), (100, 1000), (1000, 1000)
     yield from column(*small)
     yield from null([small], (8, 64, 512, 1280), kinds)
@@ -652,11 +660,11 @@ def cells() -> Iterator[Cell]:
     both = ("gaussian", "heavy")
     yield from coverage(100, dict.fromkeys(("kernel", "manifold", "c2st", "frechet"), 500), both)
     yield from columns_covered(100)
-    for alternative, strengths in STRENGTHS.items():
-        for strength in strengths:
-            run = partial(power_cell, alternative, strength, 200)
-            yield Cell(f"power {alternative} {strength}", run)
-    yield from null([uneven, large], (8, 64), ("gaussian",))
+    yield from power(2)
+    yield from null([uneven, large], (8,), ("gaussian",))
+    for place in (3, 1, 4, 0):
+        yield from power(place)
+    yield from null([uneven, large], (64,), ("gaussian",))
     yield from copies(100, (8, 64), (0.0,), 1000)
     yield from columns_covered(1000)
     yield from coverage(1000, {"kernel": 500, "c2st": 500}, ("gaussian",))
@@ -908,7 +916,7 @@ def summary(rows: Sequence[Row], planned: int, cells_done: int) -> str:
             ),
             "",
         ]
-    part = [r for r in rows if r.study == "power"]
+    part = sorted((r for r in rows if r.study == "power"), key=lambda r: r.gap)
     if part:
         lines += [
             "## Power at 200:200, d = 64",
@@ -921,7 +929,7 @@ def summary(rows: Sequence[Row], planned: int, cells_done: int) -> str:
             "no test. alibi-detect is under the BSL and was not installed.",
             "",
         ]
-        for alternative in dict.fromkeys(r.data for r in part):
+        for alternative in (a for a in STRENGTHS if any(r.data == a for r in part)):
             lines += [f"### {alternative.capitalize()}", "", UNITS[alternative] + ".", ""]
             lines += _grid(
                 [r for r in part if r.data == alternative],
