@@ -291,7 +291,8 @@ def column_cell(data: str, n: int, m: int, repetitions: int, seed: int) -> list[
             p[name].append(both.permuted(both.l2(tail_weight=weighted), 99, i)[0])
         labels = [np.round(1.5 * v).astype(int).tolist() for v in (x, y)]
         p["chi²"].append(chi_square_test(*labels, permutations=99, seed=i, **told).p_value)
-        p["PSI limit"].append(0.0 if drift.psi > drift.psi_critical else 1.0)
+        if drift.psi_critical is not None:  # with groups there is no limit to exceed
+            p["PSI limit"].append(0.0 if drift.psi > drift.psi_critical else 1.0)
         held["Wasserstein"] += drift.wasserstein_ci.low <= 0 <= drift.wasserstein_ci.high
         held["mean shift"] += drift.mean_shift_ci.low <= 0 <= drift.mean_shift_ci.high
     claims = {"CvM": "exact", "AD": "exact", "chi²": "asymptotic", "PSI limit": "asymptotic"}

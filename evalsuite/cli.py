@@ -191,8 +191,8 @@ def models_check() -> None:
 
 def main() -> None:
     """Run the command line; every error of our own ends in its message and its exit code."""
-    # Before torch starts its threads: where a core is taken by somebody else, waiting ones that spin
-    # made it up to eight times slower.
+    # Before torch starts its threads: where a core is taken by somebody else, waiting ones that
+    # spin made it up to eight times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Text of data goes to the terminal: a name that it cannot show must not end the run.
     for stream in (sys.stdout, sys.stderr):

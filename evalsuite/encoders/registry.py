@@ -285,7 +285,7 @@ def _has_cuda_driver() -> bool:
 
 
 def _load_inception(wanted: _Wanted) -> ImageEncoder:
-    _require("torch_fidelity", "torch-fidelity", "peers")
+    _require("torch_fidelity", "torch-fidelity", "models")
     path, source = wanted.path, "path"
     if path is None:
         path, source = _torch_checkpoints() / _INCEPTION_FILE, "torch hub cache"

@@ -202,8 +202,8 @@ def principal_components(z: Floats, k: int, seed: int) -> tuple[Floats, Floats, 
     centred = z - z.mean(axis=0)
     k = min(k, *centred.shape)
     rng = np.random.default_rng(seed)
-    basis = np.linalg.qr(centred.T @ rng.standard_normal((len(z), min(k + 8, *z.shape))))[0]
-    for _ in range(3):
+    basis = np.linalg.qr(centred.T @ rng.standard_normal((len(z), min(k + 16, *z.shape))))[0]
+    for _ in range(4):
         basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
     scores, values, rotation = np.linalg.svd(centred @ basis, full_matrices=False)
     # The sign of a component is arbitrary: the largest loading is made positive.

@@ -108,7 +108,7 @@ def drifted_attributes(
                     "synthetic_sd": float(b.std(ddof=1)),
                     "ks": drift.ks,
                     # Beyond what chance alone gives at these sizes.
-                    "effect": max(0.0, drift.wasserstein - drift.wasserstein_null),
+                    "effect": max(0.0, drift.wasserstein - (drift.wasserstein_null or 0.0)),
                     "wasserstein": drift.wasserstein,
                     "psi": drift.psi,
                     "psi_critical": drift.psi_critical,

@@ -154,6 +154,11 @@ def pooled_groups(
     return None if codes is None else codes.astype(np.int64)
 
 
+def independent_rows(groups: Ints | None) -> bool:
+    """Whether no two rows share a group, so that closed-form laws of single rows hold."""
+    return groups is None or int(np.bincount(groups).max()) == 1
+
+
 def _side_counts(cells: Ints, n_cells: int, codes: Ints, n_groups: int) -> Floats:
     flat = np.bincount(codes * n_cells + cells, minlength=n_groups * n_cells)
     return flat.reshape(n_groups, n_cells).astype(np.float64)

@@ -15,6 +15,7 @@ from ._common import (
     Ints,
     Measure,
     cell_interval,
+    independent_rows,
     null_counts,
     permutation_p_value,
     pooled_groups,
@@ -38,17 +39,19 @@ class StabilityTest(DriftTest):
 
     Attributes
     ----------
-    null_mean : float
-        Its mean when nothing has drifted: (cells - 1) (1/n_real + 1/n_synthetic).
-    critical : float
-        Its quantile at ``level`` when nothing has drifted. The fixed limits 0.1 and 0.25 of the
-        credit-scoring tradition ignore n: under about 400 samples a side they fire on no drift.
+    null_mean : float or None
+        Its mean when nothing has drifted: (cells - 1) (1/n_real + 1/n_synthetic). None where rows
+        come in groups: the law is that of independent rows, and the p-value is what holds.
+    critical : float or None
+        Likewise its quantile at ``level`` when nothing has drifted. The fixed limits 0.1 and 0.25
+        of the credit-scoring tradition ignore n: under about 400 samples a side they fire on no
+        drift.
     cells : int
         Number of cells.
     """
 
-    null_mean: float
-    critical: float
+    null_mean: float | None
+    critical: float | None
     cells: int
 
 
@@ -85,8 +88,8 @@ class CategoricalDrift:
     total_variation_ci: Interval
     jensen_shannon: float
     psi: float
-    psi_null_mean: float
-    psi_critical: float
+    psi_null_mean: float | None
+    psi_critical: float | None
     chi_square: float
     p_value: float
     p_method: str
@@ -251,7 +254,9 @@ def categorical_drift(
     data = _Cells.of(real, synthetic, groups_real, groups_synthetic)
     p, q = data.shares()
     chi_square, p_value, p_method, _ = data.chi_square(permutations, seed)
-    null_mean, critical = stability_null(p.size, data.real.size, data.synthetic.size, level)
+    null_mean, critical = stability_null(
+        p.size, data.real.size, data.synthetic.size, level, data.groups
+    )
     return CategoricalDrift(
         total_variation=data.value(data.tv()),
         total_variation_ci=data.interval(data.tv(), level, seed),
@@ -350,8 +355,15 @@ def _cramer(m: int, n: int, pooled: Floats) -> Measure:
     return Measure(distance, norm, slopes, upper=1.0)
 
 
-def stability_null(cells: int, n_real: int, n_synthetic: int, level: float) -> tuple[float, float]:
-    """Mean and quantile of the stability index under no drift: chi-square times (1/m + 1/n)."""
+def stability_null(
+    cells: int, n_real: int, n_synthetic: int, level: float, groups: Ints | None = None
+) -> tuple[float, float] | tuple[None, None]:
+    """Mean and quantile of the stability index under no drift: chi-square times (1/m + 1/n).
+
+    None for rows in groups, whose index is larger by chance than that of independent rows.
+    """
+    if not independent_rows(groups):
+        return None, None
     scale = 1 / n_real + 1 / n_synthetic
     if cells == 1:
         return 0.0, 0.0
@@ -480,7 +492,9 @@ class _Cells:
         root = self.psi_root()
         base = self.squared("stability index", root, permutations, level, seed)
         cells = len(self.categories)
-        null_mean, critical = stability_null(cells, base.n_real, base.n_synthetic, level)
+        null_mean, critical = stability_null(
+            cells, base.n_real, base.n_synthetic, level, self.groups
+        )
         return StabilityTest(
             value=base.value,
             name=base.name,

@@ -17,6 +17,7 @@ from ._common import (
     cell_interval,
     check_level,
     column,
+    independent_rows,
     influence_sd,
     null_counts,
     permutation_p_value,
@@ -56,8 +57,9 @@ class NumericDrift:
         Its confidence interval.
     wasserstein_raw : float
         The same in the column's own unit.
-    wasserstein_null : float
-        What ``wasserstein`` is on average by chance alone, at these sizes (closed form).
+    wasserstein_null : float or None
+        What ``wasserstein`` is on average by chance alone, at these sizes (closed form); None
+        where rows come in groups.
     mean_shift : float
         (mean of synthetic - mean of real) / ``scale``.
     mean_shift_ci : Interval
@@ -65,7 +67,8 @@ class NumericDrift:
     sd_ratio : float or None
         Standard deviation of synthetic over that of real; None where real is constant.
     psi, psi_null_mean, psi_critical : float
-        Population stability index over pooled deciles, and its law under no drift.
+        Population stability index over pooled deciles, and its law under no drift; the law is
+        None where rows come in groups.
     js : float
         Jensen-Shannon divergence in bits over the same cells, 0 to 1.
     scale : float
@@ -83,13 +86,13 @@ class NumericDrift:
     wasserstein: float
     wasserstein_ci: Interval
     wasserstein_raw: float
-    wasserstein_null: float
+    wasserstein_null: float | None
     mean_shift: float
     mean_shift_ci: Interval
     sd_ratio: float | None
     psi: float
-    psi_null_mean: float
-    psi_critical: float
+    psi_null_mean: float | None
+    psi_critical: float | None
     js: float
     scale: float
     scale_of: Literal["real", "pooled", "none"]
@@ -358,7 +361,7 @@ def numeric_drift(
     sd_of_gap = np.sqrt(np.clip(pooled_cdf * (1 - pooled_cdf), 0, None) * (1 / m + 1 / n))
     null = float(np.sqrt(2 / np.pi) * sd_of_gap @ np.diff(data.support))
     cells = data.binned(10, None)
-    null_mean, critical = stability_null(len(cells.categories), m, n, level)
+    null_mean, critical = stability_null(len(cells.categories), m, n, level, data.groups)
     return NumericDrift(
         ks=data.value(_sup()),
         ks_p=ks_p,
@@ -366,7 +369,7 @@ def numeric_drift(
         wasserstein=raw / scale,
         wasserstein_ci=data.w1_interval(level, seed),
         wasserstein_raw=raw,
-        wasserstein_null=null / scale,
+        wasserstein_null=null / scale if independent_rows(data.groups) else None,
         mean_shift=data.mean_shift(),
         mean_shift_ci=data.mean_shift_interval(level),
         sd_ratio=_sd(data.support[data.synthetic]) / scale if scale_of == "real" else None,

@@ -643,3 +643,16 @@ def test_label_bounds(a: list[str], b: list[str]) -> None:
     back = categorical_drift(b, a, permutations=9)
     assert back.jensen_shannon == pytest.approx(found.jensen_shannon, abs=1e-12)
     assert back.unseen == found.vanished or set(back.unseen) == set(found.vanished)
+
+
+def test_closed_form_laws_are_withheld_where_rows_come_in_groups() -> None:
+    rng = np.random.default_rng(0)
+    x, y = (np.repeat(rng.standard_normal(40), 3) for _ in range(2))
+    names = [[f"{side}{i // 3}" for i in range(120)] for side in "ab"]
+    grouped = numeric_drift(x, y, groups_real=names[0], groups_synthetic=names[1])
+    assert (grouped.psi_null_mean, grouped.psi_critical, grouped.wasserstein_null) == (None,) * 3
+    index = psi(x, y, groups_real=names[0], groups_synthetic=names[1])
+    assert (index.null_mean, index.critical) == (None, None)
+    alone = [[f"{side}{i}" for i in range(120)] for side in "ab"]
+    single = numeric_drift(x, y, groups_real=alone[0], groups_synthetic=alone[1])
+    assert single.psi_critical == numeric_drift(x, y).psi_critical

@@ -148,7 +148,7 @@ def test_bad_samples_are_counted_named_and_judged(
     assert result["synthetic"]["n_found"] == N
     assert result["synthetic"]["n_used"] == N - 3
     assert sum(result["synthetic"]["problems"].values()) == 3
-    named = {p["sample"] for p in result["synthetic"]["problem_examples"]}
+    named = {p["sample"] + p["detail"] for p in result["synthetic"]["problem_examples"]}
     assert all(any(g.stem in name for name in named) for g in good[:3])
     assert done.returncode == 1  # 3 of 120 is over max_unreadable
     assert "3 of 120 synthetic samples" in (tmp_path / "out" / "summary.md").read_text()
