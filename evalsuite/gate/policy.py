@@ -81,6 +81,15 @@ class Calibration(_Strict):
     permutations: Annotated[
         int, Field(ge=99, le=100_000, description="Permutations for each p-value.")
     ] = 499
+    costly_permutations: Annotated[
+        int,
+        Field(
+            ge=99,
+            le=100_000,
+            description="The same for the Fréchet distance and the classifier, where each is a "
+            "decomposition or a refit; never more than `permutations`.",
+        ),
+    ] = 199
     confidence: Annotated[float, Field(gt=0.5, lt=1, description="Level of the intervals.")] = 0.95
     power: Annotated[
         float, Field(gt=0.5, lt=1, description="Power that 'n required' plans for.")
@@ -126,10 +135,10 @@ class Policy(_Strict):
 
     @model_validator(mode="after")
     def _enough_permutations(self) -> Policy:
-        smallest = len(self.rules) / (self.calibration.permutations + 1)
-        if smallest > self.alpha:
+        fewest = min(self.calibration.permutations, self.calibration.costly_permutations)
+        if len(self.rules) / (fewest + 1) > self.alpha:
             raise ValueError(
-                f"{self.calibration.permutations} permutations can never give a p-value under "
+                f"{fewest} permutations can never give a p-value under "
                 f"alpha={self.alpha} once adjusted for {len(self.rules)} rules: use at least "
                 f"{int(len(self.rules) / self.alpha)}"
             )

@@ -36,9 +36,6 @@ SPLITS_FRECHET = 40
 PERMUTED_COMPONENTS = 32
 """Permutations of the Fréchet distance look at this many leading pooled principal components."""
 KEPT_FLOOR_VALUES = 100
-COSTLY_PERMUTATIONS = 199
-"""For the Fréchet distance and the classifier, where each is a decomposition or a refit: enough for
-a p-value of 0.005, which Holm leaves under 0.05 for ten rules."""
 NEIGHBOURS = 5
 
 
@@ -444,7 +441,7 @@ def measure(
             seed=seeds[5],
         )
         projected = torch.from_numpy(np.ascontiguousarray(scores))
-        few = [side[:, :COSTLY_PERMUTATIONS] for side in permuted]
+        few = [side[:, : settings.costly_permutations] for side in permuted]
         null = frechet_splits(
             projected,
             np.concatenate([labels, few[0]], axis=1),
@@ -482,7 +479,7 @@ def measure(
         b,
         groups_real=sub_groups[0],
         groups_synthetic=sub_groups[1],
-        permutations=min(settings.permutations, COSTLY_PERMUTATIONS),
+        permutations=min(settings.permutations, settings.costly_permutations),
         level=settings.confidence,
         seed=seeds[6],
     )

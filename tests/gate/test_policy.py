@@ -52,6 +52,7 @@ def test_schema_refuses_what_the_reader_refuses() -> None:
         (RULES + "version: 2", "version"),
         ("rules: [{metric: kid, tolerance: -1}]", "greater than 0"),
         (RULES + "calibration: {permutations: 99}\nalpha: 0.001", "can never give a p-value"),
+        (RULES + "calibration: {permutations: 99999}\nalpha: 0.001", "199 permutations can never"),
         ("- 1", "must be a mapping"),
         ("rules: [", "is not YAML"),
         ("a: &a 1\nb: *a", "aliases"),
