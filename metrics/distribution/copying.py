@@ -21,6 +21,7 @@ from .._check import Array, features, groups_of
 from .._result import Interval, Scalar
 from ..drift.multiplicity import adjust_pvalues
 from ..inference import Groups, p_value, permutation_masks
+from ._wilson import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -632,14 +633,7 @@ def proportion_interval(count: int, n: int, level: float) -> Interval:
 
 def wilson_interval(share: float, n: float, level: float) -> Interval:
     """Wilson's score interval; ``n`` may be an effective number."""
-    from scipy.stats import norm
-
-    z = float(norm.ppf((1 + level) / 2))
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(
-        max(0.0, float(centre - half)), min(1.0, float(centre + half)), level, "wilson-effective-n"
-    )
+    return wilson(share, 0.0, n, level, "wilson-effective-n")
 
 
 def newcombe_interval(p: float, n: float, q: float, m: float, level: float) -> Interval:
