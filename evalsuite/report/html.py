@@ -163,6 +163,7 @@ def _dataset(data: DatasetSummary) -> dict[str, Any]:
         "more_labels": max(0, len(data.labels) - 30),
         "groups": data.groups,
         "notes": top(data.notes, 40),
+        "ignored": top(data.ignored, 40),
     }
 
 

@@ -551,3 +551,21 @@ def test_clean_is_short_and_harmless() -> None:
     assert clean("x" * 10**7, 20) == "x" * 13 + "…" + "x" * 6
     assert clean("folder/" * 30 + "name.png", 40).endswith("name.png")
     assert clean("\udcff") == "\ufffd"
+
+
+def test_files_that_are_no_samples_are_shown(make_result: Make) -> None:
+    result = make_result("pass")
+    data = result.synthetic.model_copy(update={"ignored": {"companion": 7}})
+    shown = [
+        ["".join(node.itertext()).split() for node in found]
+        for page in (
+            render_html(result),
+            render_html(result.model_copy(update={"synthetic": data})),
+        )
+        for found in [
+            html.document_fromstring(page).xpath(
+                "//dt[contains(., 'Files that are no samples')]/following-sibling::dd"
+            )
+        ]
+    ]
+    assert shown == [[], [["companion", "7"]]]
