@@ -1,0 +1,1 @@
+"""Recordings made from recordings, and speech from text."""

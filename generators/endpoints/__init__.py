@@ -1,0 +1,1 @@
+"""Generators behind an HTTP endpoint on premise."""

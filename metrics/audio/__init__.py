@@ -1,0 +1,1 @@
+"""Readable properties of recordings, and how natural speech sounds."""
