@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
+from .cli_generate import generate
 from .errors import EvalsuiteError, UsageError
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ def gate(
     write_outputs(run.result, out, thumbnails=run.thumbnails, lang=lang.value, redact=redact)
     _say(run.result, out)
     raise typer.Exit(run.result.exit_code)
+
+
+app.command()(generate)
 
 
 @app.command()

@@ -9,6 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .combine import Chain as Chain
+    from .combine import Compose as Compose
+    from .combine import On as On
+    from .combine import OneOf as OneOf
+    from .combine import Sometimes as Sometimes
     from .folder import Failure as Failure
     from .folder import FolderReport as FolderReport
     from .folder import generate_folder as generate_folder
@@ -20,16 +25,19 @@ if TYPE_CHECKING:
     from .null import Noise as Noise
     from .null import duplicates as duplicates
     from .null import resampled as resampled
-    from .protocol import Compose as Compose
+    from .protocol import Audio as Audio
+    from .protocol import Dropped as Dropped
+    from .protocol import Hop as Hop
     from .protocol import Item as Item
     from .protocol import LeakError as LeakError
     from .protocol import Modality as Modality
-    from .protocol import OneOf as OneOf
     from .protocol import Operation as Operation
+    from .protocol import Partners as Partners
+    from .protocol import Parts as Parts
     from .protocol import RecipeError as RecipeError
     from .protocol import Record as Record
+    from .protocol import Refused as Refused
     from .protocol import ReplayError as ReplayError
-    from .protocol import Sometimes as Sometimes
     from .protocol import build as build
     from .protocol import content_hash as content_hash
     from .protocol import operation_names as operation_names
@@ -41,25 +49,30 @@ if TYPE_CHECKING:
     from .recipe import load_recipe as load_recipe
     from .recipe import parse_recipe as parse_recipe
     from .recipe import recipe_schema as recipe_schema
+    from .source import items_of as items_of
 
 _WHERE = {
     name: module
     for module, names in {
+        ".combine": ("Chain", "Compose", "On", "OneOf", "Sometimes"),
         ".folder": ("Failure", "FolderReport", "generate_folder"),
         ".image.corruptions": ("CORRUPTIONS", "Corrupt", "corrupt"),
         ".image.learned": ("ClassSampler",),
         ".null": ("Identity", "Noise", "duplicates", "resampled"),
         ".protocol": (
-            "Compose",
+            "Audio",
+            "Dropped",
+            "Hop",
             "Item",
             "LeakError",
             "Modality",
-            "OneOf",
             "Operation",
+            "Partners",
+            "Parts",
             "RecipeError",
             "Record",
+            "Refused",
             "ReplayError",
-            "Sometimes",
             "build",
             "content_hash",
             "operation_names",
@@ -68,6 +81,7 @@ _WHERE = {
             "replay",
             "spec",
         ),
+        ".source": ("items_of",),
         ".recipe": ("Recipe", "load_recipe", "parse_recipe", "recipe_schema"),
     }.items()
     for name in names

@@ -1,7 +1,8 @@
-"""Write what an operation makes of a data set as a folder that any reader of images understands.
+"""Write what an operation makes of a data set as a folder that any reader understands.
 
-The folder is an ImageFolder: PNG files beside ``metadata.jsonl``, one row each. A run that was
-killed goes on where it stopped when it is started again, and gives the same folder, to the byte.
+The folder is an ImageFolder or AudioFolder: PNG or WAV files beside ``metadata.jsonl``, one row
+each; text is in its row. A run that was killed goes on where it stopped when it is started again,
+and gives the same folder, to the byte.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import sys
+import wave
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,23 +21,36 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Literal, TypeAlias, TypeGuard
 
 from PIL import Image
 
 from ..errors import DataError, UsageError
 from .protocol import (
+    Audio,
+    Dropped,
     Item,
     LeakError,
     Modality,
     Operation,
+    Partners,
+    Parts,
     RecipeError,
     Record,
+    Refused,
+    Unfitted,
     content_hash,
+    derive_seed,
+    draw,
     held_out_sources,
+    leaves,
+    needs_partners,
+    parents_of,
     produce,
     spec,
     to_json,
+    transformed,
+    with_partners,
 )
 
 METADATA = "metadata.jsonl"
@@ -46,11 +61,16 @@ ItemLike: TypeAlias = Item | tuple[str, Image.Image | None, str | int | None, st
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A child that could not be made, and why."""
+    """A child that is not there, and why.
+
+    ``failed``: it could not be made; ``dropped``: it did not meet a check; ``refused``: a model
+    would not make it.
+    """
 
     id: str
     variant: int
     reason: str
+    kind: Literal["failed", "dropped", "refused"] = "failed"
 
 
 _Made: TypeAlias = tuple[_Row, bool] | Failure
@@ -73,7 +93,7 @@ class FolderReport:
     n_unchanged : int
         Children (of both) whose content equals their parent's.
     failures : tuple of Failure
-        Children that could not be made; they are tried again by the next run.
+        Children that were not made, dropped or refused; they are tried again by the next run.
     """
 
     path: Path
@@ -91,23 +111,29 @@ def generate_folder(
     *,
     seed: int,
     variants: int = 1,
+    n: int | None = None,
     split: str | None = None,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> FolderReport:
-    """Make children of every item and write them as an ImageFolder.
+    """Make children of every item and write them as an ImageFolder or AudioFolder.
 
-    ``metadata.jsonl`` has a row per child: ``file_name``, the columns of
-    :class:`~evalsuite.generators.protocol.Record` (``id``, ``parents``, ``generator``, ``params``,
-    ``seed``, ``sha256`` of the pixels, ``synthetic`` …), ``group``, ``label`` and ``split``. Rows
-    are in the order of the items. Images are lossless PNG.
+    ``metadata.jsonl`` has a row per child: ``file_name`` (and ``audio_file_name`` where a record
+    has image and sound), the columns of :class:`~evalsuite.generators.protocol.Record` (``id``,
+    ``parents``, ``generator``, ``params``, ``seed``, ``sha256`` of the content, ``synthetic`` …),
+    ``text``, ``group``, ``label`` and ``split``. Rows are in the order of the items. Images are
+    lossless PNG, sounds WAV of 16 bits. ``text`` is what was made, or the caption or transcript
+    that the parent had where image or sound was changed and not replaced.
 
     Parameters
     ----------
     operation : Operation
-        Gives images; takes images or labels.
+        Gives image, audio, text or record. A learned one that has not learned yet
+        (:class:`~evalsuite.generators.protocol.Unfitted`) is fitted on the items that are not held
+        out; an operation with a second parent takes it from the items of the same split.
     items : iterable of Item, or of (id, image, label, split)
-        Read once, one after the other.
+        Read once, one after the other; held in a list where the operation learns, takes second
+        parents, or ``n`` is given.
     out_dir : path
         New, empty, or of an earlier run of the same operation, seed and variants: that run is
         continued, and what it made is kept where its parent is still the same.
@@ -115,6 +141,9 @@ def generate_folder(
         With it, the item's id and the variant, everything that is drawn is settled.
     variants : int
         Children per item.
+    n : int, optional
+        Children in all, in place of ``variants``: every item has as many as the others, or one
+        more or less, which ones being settled by the seed.
     split : str, optional
         For items that have none. An item's own split is inherited and cannot be changed.
     workers : int
@@ -140,35 +169,51 @@ def generate_folder(
         If there are no items, an id comes twice, nothing at all could be made, or an earlier run
         made children of items that are no longer there.
     """
-    if operation.output != Modality.IMAGE:
+    if operation.output == Modality.LABEL:
         raise RecipeError(
-            f"{operation.name} gives {operation.output}; a folder of images needs an operation "
-            "that gives image"
+            f"{operation.name} gives {operation.output}; a data set needs an operation that gives "
+            "image, audio, text or record"
         )
-    if variants < 1 or workers < 1:
-        raise UsageError(f"variants and workers must be 1 or more, got {variants} and {workers}")
+    if variants < 1 or workers < 1 or (n is not None and n < 1):
+        raise UsageError(
+            f"variants, n and workers must be 1 or more, got {variants}, {n} and {workers}"
+        )
+    if n is not None and variants != 1:
+        raise UsageError(f"give variants ({variants}) or n ({n}), not both")
     out = Path(out_dir)
-    job = {"format": 1, "operation": spec(operation), "seed": seed, "variants": variants}
+    job = {"format": 2, "operation": spec(operation), "seed": seed, "variants": variants, "n": n}
+    given = (item if isinstance(item, Item) else Item(*item) for item in items)
+    split_of = partial(_inherited_split, wanted=split)
     with _folder(out, job) as journal:
+        placed: Iterable[Item] = (replace(item, split=split_of(item)) for item in given)
+        pools: dict[str | None, Partners] = {}
+        counts: dict[str, int] | None = None
+        if n is not None or needs_partners(operation) or _learns(operation):
+            placed = list(placed)
+            if n is not None:
+                counts = _shares(placed, n, seed)
+            if needs_partners(operation):
+                splits = {item.split for item in placed}
+                pools = {s: Partners(i for i in placed if i.split == s) for s in splits}
+            operation = _fitted(operation, placed, out / _STATE)
         earlier = _earlier(out)
         rows: list[_Row] = []
         failures: list[Failure] = []
         n_items = n_written = n_unchanged = 0
         seen: set[str] = set()
 
-        run = _Run(operation, seed, out, earlier)
+        run = _Run(operation, seed, out, earlier, pools)
 
         def tasks() -> Iterator[Callable[[], _Made]]:
             nonlocal n_items
-            for given in items:
-                item = given if isinstance(given, Item) else Item(*given)
+            for item in placed:
                 if item.id in seen:
                     raise DataError(f"the id {item.id!r} comes twice: ids must be unique")
                 seen.add(item.id)
                 n_items += 1
-                settled = _inherited_split(item, split, operation)
-                for variant in range(variants):
-                    yield partial(run.make, item, settled, variant)
+                _check_sources(item, operation)
+                for variant in range(variants if counts is None else counts[item.id]):
+                    yield partial(run.make, item, variant)
 
         for result in _in_order(tasks(), workers):
             if isinstance(result, Failure):
@@ -186,8 +231,8 @@ def generate_folder(
 
         if not n_items:
             raise DataError("there are no items to generate from")
-        made = {row["file_name"] for row in rows}
-        tried = {_file_name(failure.id, failure.variant) for failure in failures}
+        made = {_key_of(row) for row in rows}
+        tried = {_key(failure.id, failure.variant) for failure in failures}
         if lost := sorted(set(earlier) - made - tried):
             raise DataError(
                 f"{out} holds {len(lost)} children of items that are no longer there (first: "
@@ -210,20 +255,53 @@ def generate_folder(
     )
 
 
-def _inherited_split(item: Item, wanted: str | None, operation: Operation) -> str | None:
+def _inherited_split(item: Item, wanted: str | None) -> str | None:
     if wanted is not None and item.split is not None and wanted != item.split:
         raise LeakError(
             f"item {item.id!r} is of split {item.split!r}, and what comes of it stays there: it "
             f"cannot be written as {wanted!r}; leave split out, or the item"
         )
-    split = item.split if item.split is not None else wanted
+    return item.split if item.split is not None else wanted
+
+
+def _check_sources(item: Item, operation: Operation) -> None:
     for source in sorted(held_out_sources(operation)):
-        if source != split:
+        if source != item.split:
             raise LeakError(
                 f"{operation.name} learned from the held-out split {source!r}, so it cannot make "
-                f"samples of split {split!r} (item {item.id!r}): fit it on train"
+                f"samples of split {item.split!r} (item {item.id!r}): fit it on train"
             )
-    return split
+
+
+def _shares(items: list[Item], n: int, seed: int) -> dict[str, int]:
+    """Say how many children each item has, so that they are n in all."""
+    if not items:
+        return {}
+    each, more = divmod(n, len(items))
+    order = sorted(items, key=lambda item: (derive_seed(seed, "n", item.id), item.id))
+    return {item.id: each + (k < more) for k, item in enumerate(order)}
+
+
+def _learns(operation: Operation) -> bool:
+    return any(isinstance(leaf, Unfitted) for leaf in leaves(operation))
+
+
+def _fitted(operation: Operation, items: list[Item], state: Path) -> Operation:
+    """Let the operations that learn do so; what they learned stays with the folder."""
+
+    def fit(leaf: Operation) -> Operation:
+        if not isinstance(leaf, Unfitted):
+            return leaf
+        digest = blake2b(to_json(spec(leaf)).encode(), digest_size=8).hexdigest()
+        path = state / f"{leaf.name}-{digest}.npz"
+        if not path.is_file():
+            part = state / f"{leaf.name}.part.npz"
+            leaf.fit(items).save(part)
+            part.replace(path)
+        model: Operation = leaf.load(path)
+        return model
+
+    return transformed(operation, fit, only="fit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,40 +312,120 @@ class _Run:
     seed: int
     out: Path
     earlier: Mapping[str, _Row]
+    pools: Mapping[str | None, Partners]
 
-    def make(self, item: Item, split: str | None, variant: int) -> _Made:
+    def make(self, item: Item, variant: int) -> _Made:
         """Make and write one child, or find it made: its row, and whether it is new."""
-        name = _file_name(item.id, variant)
-        placed = {
-            "file_name": name,
-            "group": item.group or item.id,
-            "label": item.label,
-            "split": split,
-        }
+        key = _key(item.id, variant)
+        placed = {"group": item.group or item.id, "label": item.label, "split": item.split}
+        if self.operation.output == Modality.RECORD:
+            del placed["label"]  # it is a part of the record
         try:
-            if self.operation.input == Modality.IMAGE:
-                item = replace(item, image=item.value(Modality.IMAGE))  # read once
-            found = self.earlier.get(name)
-            if (
-                found is not None
-                and found["parent_sha256"] == content_hash(item.value(self.operation.input))
-                and found["parents"] == list(item.parents or (item.id,))
-                and (self.out / name).is_file()
-            ):
+            item = item.read(self.operation.input)
+            if self._stands(found := self.earlier.get(key), item, variant):
                 return _in_columns({**found, **placed}), False
-            image, record = produce(self.operation, item, seed=self.seed, variant=variant)
+            made, record = produce(
+                self.operation,
+                item,
+                seed=self.seed,
+                variant=variant,
+                partners=self.pools.get(item.split),
+            )
+            files, text = self._files(item, key, made, record)
+        except Refused as refusal:
+            return Failure(item.id, variant, str(refusal), "refused")
+        except Dropped as reason:
+            return Failure(item.id, variant, str(reason), "dropped")
         except (ValueError, OSError) as error:
             # One bad sample does not stop a run; it is reported. OSError: Pillow decodes late.
             return Failure(item.id, variant, f"{type(error).__name__}: {error}")
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        _write(self.out / name, buffer.getvalue())
-        return _in_columns({**placed, **record.to_row()}), True
+        names = {}
+        for column, (name, data) in files.items():
+            _write(self.out / name, data)
+            names[column] = name
+        if isinstance(made, Parts):
+            placed["label"] = made.label
+        return _in_columns({**placed, **record.to_row(), **names, "text": text}), True
+
+    def _stands(self, found: _Row | None, item: Item, variant: int) -> TypeGuard[_Row]:
+        """Tell whether a child of an earlier run is what this run would make."""
+        if found is None:
+            return False
+        operation = self.operation
+        if item.split in self.pools:
+            operation = with_partners(operation, self.pools[item.split].of(item))
+        _, params = draw(operation, item, seed=self.seed, variant=variant)
+        return (
+            found["parent_sha256"] == content_hash(item.value(operation.input))
+            and found["operation"] == to_json(spec(operation))
+            and found["params"] == to_json(params)
+            and found["parents"] == list(parents_of(item, params))
+            and all((self.out / found[c]).is_file() for c in FILE_COLUMNS if found.get(c))
+        )
+
+    def _files(
+        self, item: Item, key: str, made: Any, record: Record
+    ) -> tuple[dict[str, tuple[str, bytes]], str | None]:
+        """Give the files of a child, by column, and its text."""
+        if isinstance(made, str):
+            return {}, made
+        if isinstance(made, Parts):
+            text, image, audio = made.text, made.image, made.audio
+        else:
+            text = self._text(item, record)
+            image = None if isinstance(made, Audio) else made
+            audio = made if isinstance(made, Audio) else None
+        files = {}
+        if image is not None:
+            files["file_name"] = (f"{key}.png", _png(image))
+        if audio is not None:
+            column = "file_name" if image is None else "audio_file_name"
+            files[column] = (f"{key}.wav", _wav(audio))
+        return files, text
+
+    def _text(self, item: Item, record: Record) -> str | None:
+        """Give the caption or transcript of an image or a sound that was made."""
+        said = [hop["text"] for hop in record.trace if "text" in hop]
+        if said:
+            return str(said[-1])
+        mixed = len(record.parents) > len(item.parents or (item.id,))
+        if mixed or self.operation.input == Modality.LABEL:
+            return None  # a drawn image is not the parent's, and a mixed one not of one parent
+        try:
+            text: str = item.value(Modality.TEXT)
+        except ValueError:
+            return None
+        return text
+
+
+def _key_of(row: _Row) -> str:
+    return _key(row["id"].rpartition("~")[0], row["variant"])
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _wav(audio: Audio) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(audio.rate)
+        file.writeframes(audio.to_pcm().tobytes())
+    return buffer.getvalue()
+
+
+FILE_COLUMNS = ("file_name", "audio_file_name")
+"""The columns of ``metadata.jsonl`` that name files."""
 
 
 def _in_columns(row: _Row) -> _Row:
-    names = ("file_name", *Record.__dataclass_fields__, "group", "label", "split")
-    return {name: row[name] for name in names}
+    names = (*FILE_COLUMNS, *Record.__dataclass_fields__, "text", "group", "label", "split")
+    # A column that a kind of data does not have is left out.
+    return {name: row.get(name) for name in names if name in row or name not in FILE_COLUMNS}
 
 
 def _in_order(tasks: Iterator[Callable[[], _Made]], workers: int) -> Iterator[_Made]:
@@ -295,12 +453,12 @@ def _in_order(tasks: Iterator[Callable[[], _Made]], workers: int) -> Iterator[_M
 _SPLIT_WORDS = re.compile(r"(?i)train(ing)?|valid(ation)?|val|dev|test(ing)?|eval(uation)?")
 
 
-def _file_name(item_id: str, variant: int) -> str:
-    """Name a file: readable, and safe whatever the id is; the hash makes it unique."""
+def _key(item_id: str, variant: int) -> str:
+    """Name a child's files: readable, and safe whatever the id is; the hash makes it unique."""
     words = re.findall(r"[A-Za-z]+|[0-9]+", item_id)
     readable = "-".join(w for w in words if not _SPLIT_WORDS.fullmatch(w))[-48:].strip("-")
     digest = blake2b(to_json([item_id, variant]).encode(), digest_size=8).hexdigest()
-    return f"{readable or 'item'}-{digest}.png"
+    return f"{readable or 'item'}-{digest}"
 
 
 @contextmanager
@@ -324,7 +482,7 @@ def _folder(out: Path, job: _Row) -> Iterator[IO[str]]:
         )
     with (state / "journal.jsonl").open("a", encoding="utf-8") as journal:
         _lock(journal, out)
-        for left in state.glob("*.part"):
+        for left in (*state.glob("*.part"), *state.glob("*.part.npz")):
             left.unlink()
         yield journal
 
@@ -355,7 +513,7 @@ def _earlier(out: Path) -> dict[str, _Row]:
         whole = data[: data.rfind(b"\n") + 1]
         for line in whole.decode().splitlines():
             row = json.loads(line)
-            rows[row["file_name"]] = row
+            rows[_key_of(row)] = row
         if path.name == "journal.jsonl" and len(whole) < len(data):
             os.truncate(path, len(whole))
     return rows
@@ -378,4 +536,9 @@ def _lines(rows: Iterable[_Row]) -> bytes:
 
 def _failure_rows(failures: Iterable[Failure]) -> Iterator[_Row]:
     for failure in failures:
-        yield {"id": failure.id, "variant": failure.variant, "reason": failure.reason}
+        yield {
+            "id": failure.id,
+            "variant": failure.variant,
+            "kind": failure.kind,
+            "reason": failure.reason,
+        }

@@ -8,16 +8,19 @@ parameters are plain JSON, so the record of an item is enough to make the same i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b, sha256
 from importlib import import_module
 from importlib.metadata import version as installed_version
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..errors import DataError, EvalsuiteError, UsageError
@@ -38,13 +41,103 @@ class LeakError(DataError):
     """A child of a held-out sample was about to land in another split."""
 
 
+class Dropped(ValueError):  # noqa: N818 - not an error: a check was not met
+    """A child that was made and not kept, for a reason: a check was not met."""
+
+
+class Refused(Dropped):
+    """A child that a model would not make: a refusal is counted apart from a failure."""
+
+
 class Modality(StrEnum):
     """What an operation takes or gives."""
 
     IMAGE = "image"
-    TEXT = "text"
     AUDIO = "audio"
+    TEXT = "text"
     LABEL = "label"
+    RECORD = "record"
+    """All parts of an item together (:class:`Parts`)."""
+
+
+FULL_SCALE = 32768
+"""Steps of 16-bit sound per unit: what goes into a file is a multiple of 1/32768."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio:
+    """Sound in one channel.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n,)
+        float32; 1.0 is full scale.
+    rate : int
+        Samples per second.
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, more than one channel, or values that are not finite.
+    """
+
+    samples: npt.NDArray[np.float32]
+    rate: int
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1 or not self.samples.size:
+            raise ValueError(
+                f"sound has the shape (n,) with n of 1 or more, got {self.samples.shape}: average "
+                "the channels first"
+            )
+        if self.samples.dtype != np.float32:
+            raise ValueError(f"sound is float32 with 1.0 at full scale, got {self.samples.dtype}")
+        if self.rate < 1:
+            raise ValueError(f"the sampling rate must be 1 Hz or more, got {self.rate}")
+        if not np.isfinite(self.samples).all():
+            raise ValueError("the sound has samples that are not finite")
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.samples.size / self.rate
+
+    def to_pcm(self) -> npt.NDArray[np.int16]:
+        """Give it as 16-bit integers; what is beyond full scale is cut off."""
+        steps = np.rint(self.samples.astype(np.float64) * FULL_SCALE)
+        return np.clip(steps, -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+
+    @classmethod
+    def from_pcm(cls, pcm: npt.NDArray[np.int16], rate: int) -> Audio:
+        """Make it of 16-bit integers."""
+        return cls(pcm.astype(np.float32) / np.float32(FULL_SCALE), rate)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """The parts of an item of several modalities; None where it has no such part."""
+
+    image: Image.Image | None = None
+    audio: Audio | None = None
+    text: str | None = None
+    label: str | int | None = None
+
+    def value(self, modality: Modality) -> Any:
+        """Give one part.
+
+        Raises
+        ------
+        ValueError
+            If it has no such part.
+        """
+        value = self if modality == Modality.RECORD else getattr(self, modality)
+        if value is None:
+            raise ValueError(f"the record has no {modality}, which the operation takes")
+        return value
+
+    def having(self, modality: Modality, value: Any) -> Parts:
+        """Give the same record with one part replaced or added."""
+        return value if modality == Modality.RECORD else replace(self, **{str(modality): value})
 
 
 @runtime_checkable
@@ -93,16 +186,17 @@ class Operation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sample that goes in.
+    """One sample that goes in: an image, a sound, a text, or a record of several of them.
+
+    A part that is a callable is read when it is needed: one that fails then costs this item and
+    not the run.
 
     Parameters
     ----------
     id : str
         Unique within its data set.
     image : PIL.Image.Image, callable or None
-        Mode ``L`` or ``RGB`` for the built-in operations. A callable reads the image when it is
-        needed: one that fails then costs this item and not the run. None where only the label is
-        used.
+        Mode ``L`` or ``RGB`` for the built-in operations.
     label : str, int or None
         Its class.
     split : str or None
@@ -112,6 +206,10 @@ class Item:
         an item and all that comes of it are one group.
     parents : tuple of str
         The ids that its children name as their parents; by default its own.
+    audio : Audio, callable or None
+        Its sound.
+    text : str, callable or None
+        Its text: the sample itself, or the caption or transcript of image or sound.
     """
 
     id: str
@@ -120,6 +218,8 @@ class Item:
     split: str | None = None
     group: str | None = None
     parents: tuple[str, ...] = ()
+    audio: Audio | Callable[[], Audio] | None = None
+    text: str | Callable[[], str] | None = None
 
     def value(self, modality: Modality) -> Any:
         """Give the part that an operation with this input takes.
@@ -129,7 +229,13 @@ class Item:
         ValueError
             If the item has no such part, or it cannot be read.
         """
-        value: Any = {Modality.IMAGE: self.image, Modality.LABEL: self.label}.get(modality)
+        if modality == Modality.RECORD:
+            held = (m for m in _PARTS if getattr(self, m) is not None)
+            parts = {str(m): self.value(m) for m in held}
+            if not parts.keys() - {"label"}:
+                raise ValueError(f"item {self.id!r} has neither image nor audio nor text")
+            return Parts(**parts)
+        value: Any = getattr(self, modality)
         if value is None:
             raise ValueError(f"item {self.id!r} has no {modality}, which the generator takes")
         if not callable(value):
@@ -138,6 +244,70 @@ class Item:
             return value()
         except Exception as error:  # a reader's own errors: whatever they are, it is not readable
             raise ValueError(f"item {self.id!r} cannot be read: {error}") from error
+
+    def read(self, modality: Modality) -> Item:
+        """Give the item with this part read, so that it is read once."""
+        if modality != Modality.RECORD:
+            return replace(self, **{str(modality): self.value(modality)})
+        parts: Parts = self.value(modality)
+        return replace(self, image=parts.image, audio=parts.audio, text=parts.text)
+
+
+_PARTS = (Modality.IMAGE, Modality.AUDIO, Modality.TEXT, Modality.LABEL)
+
+
+class Partners:
+    """The other items of a split: where an operation that needs a second parent finds it.
+
+    Parameters
+    ----------
+    items : iterable of Item
+        All of one split: a partner of another would carry held-out data into training. Their order
+        does not matter.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = sorted(items, key=lambda item: item.id)
+        self._place = {item.id: k for k, item in enumerate(self._items)}
+        self._own: int | None = None
+
+    def of(self, item: Item) -> Partners:
+        """Give the partners of one item: all but itself."""
+        partners = copy(self)
+        partners._own = self._place.get(item.id)
+        return partners
+
+    def draw(self, rng: np.random.Generator, modality: Modality) -> Params:
+        """Draw a partner: its id, label and content hash, as drawn parameters.
+
+        Raises
+        ------
+        ValueError
+            If there is no other item, or it has no such part.
+        """
+        n = len(self._items) - (self._own is not None)
+        if n < 1:
+            raise ValueError("there is no other item of this split to take as the second parent")
+        k = int(rng.integers(n))
+        item = self._items[k + (self._own is not None and k >= self._own)]
+        value = item.value(modality)
+        return {"id": item.id, "label": item.label, "sha256": content_hash(value)}
+
+    def value(self, partner: Params, modality: Modality) -> Any:
+        """Give the part of the partner that was drawn.
+
+        Raises
+        ------
+        ValueError
+            If it is not there, or is not what it was.
+        """
+        place = self._place.get(partner["id"])
+        if place is None:
+            raise ValueError(f"the second parent {partner['id']!r} is not among the items given")
+        value = self._items[place].value(modality)
+        if content_hash(value) != partner["sha256"]:
+            raise ValueError(f"the second parent {partner['id']!r} is not what it was")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +319,7 @@ class Record:
     id : str
         The child's id.
     parents : tuple of str
-        The ids it was made from.
+        The ids it was made from: the item's, then those of second parents.
     variant : int
         Which child of this parent it is, from 0.
     generator : str
@@ -164,6 +334,11 @@ class Record:
         Content of the parent and of the child (see :func:`content_hash`).
     software : str
         Versions of evalsuite and of the libraries that computed it.
+    model_sha256, prompt_sha256 : tuple of str
+        Weights of the models that took part, and the prompts that they were given.
+    trace : tuple of dict
+        What a chain gave after each hop: ``operation``, ``output``, ``sha256``, and the ``text`` or
+        ``label`` where it is one.
     synthetic : bool
         Always true: the row says what it is wherever it travels.
     """
@@ -178,14 +353,18 @@ class Record:
     parent_sha256: str
     sha256: str
     software: str
+    model_sha256: tuple[str, ...] = ()
+    prompt_sha256: tuple[str, ...] = ()
+    trace: tuple[Params, ...] = ()
     synthetic: bool = True
 
     def to_row(self) -> dict[str, Any]:
         """Give the record as one flat row; nested parts are JSON strings, as tables need."""
         row = asdict(self)
-        row["parents"] = list(self.parents)
-        row["operation"] = to_json(self.operation)
-        row["params"] = to_json(self.params)
+        for name in _LISTS:
+            row[name] = list(row[name])
+        for name in _NESTED:
+            row[name] = to_json(row[name])
         return row
 
     @classmethod
@@ -199,12 +378,18 @@ class Record:
         """
         try:
             fields = {name: row[name] for name in cls.__dataclass_fields__}
-            fields["parents"] = tuple(fields["parents"])
-            fields["operation"] = json.loads(fields["operation"])
-            fields["params"] = json.loads(fields["params"])
+            for name in _LISTS:
+                fields[name] = tuple(fields[name])
+            for name in _NESTED:
+                fields[name] = json.loads(fields[name])
+            fields["trace"] = tuple(fields["trace"])
         except (KeyError, TypeError, ValueError) as error:
             raise ReplayError(f"not a generation record: {error!r} in {dict(row)!r}") from error
         return cls(**fields)
+
+
+_LISTS = ("parents", "model_sha256", "prompt_sha256")
+_NESTED = ("operation", "params", "trace")
 
 
 def to_json(value: Any) -> str:
@@ -237,15 +422,15 @@ def draw_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**53))
 
 
-def content_hash(value: Image.Image | str | int) -> str:
-    """Sha256 of what a value shows: an image's mode, size and pixels, or a text.
+def content_hash(value: Any) -> str:
+    """Sha256 of what a value is: an image's size and pixels, a sound's rate and samples, a text.
 
     File format, compression and metadata do not matter.
 
     Raises
     ------
     TypeError
-        If it is neither an image nor text.
+        If it is none of these.
     """
     if isinstance(value, Image.Image):
         digest = sha256(f"{value.mode} {value.width}x{value.height}\n".encode())
@@ -253,15 +438,23 @@ def content_hash(value: Image.Image | str | int) -> str:
         if value.mode == "P":
             digest.update(bytes(value.getpalette("RGBA") or ()))
         return digest.hexdigest()
+    if isinstance(value, Audio):
+        digest = sha256(f"audio {value.rate} Hz {value.samples.size}\n".encode())
+        digest.update(value.samples.astype("<f4").tobytes())
+        return digest.hexdigest()
     if isinstance(value, str | int):
         return sha256(f"text\n{value}".encode()).hexdigest()
-    raise TypeError(f"cannot hash a {type(value).__name__}: want an image or text")
+    if isinstance(value, Parts):
+        held = ((m, getattr(value, m)) for m in _PARTS)
+        parts = {str(m): content_hash(part) for m, part in held if part is not None}
+        return sha256(f"record\n{to_json(parts)}".encode()).hexdigest()
+    raise TypeError(f"cannot hash a {type(value).__name__}: want an image, sound, text or record")
 
 
 @cache
-def software() -> str:
+def software(libraries: tuple[str, ...] = ()) -> str:
     """Name the versions that decide the bytes of an output."""
-    packages = ("evalsuite", "numpy", "scipy", "pillow")
+    packages = ("evalsuite", "numpy", "scipy", "pillow", *libraries)
     return "; ".join(f"{name} {installed_version(name)}" for name in packages)
 
 
@@ -271,13 +464,18 @@ def spec(operation: Operation) -> Params:
 
 
 _OPERATIONS: dict[str, str] = {
-    "class_sampler": "evalsuite.generators.image.learned:ClassSampler",
-    "compose": "evalsuite.generators.protocol:Compose",
-    "corrupt": "evalsuite.generators.image.corruptions:Corrupt",
-    "identity": "evalsuite.generators.null:Identity",
-    "noise": "evalsuite.generators.null:Noise",
-    "one_of": "evalsuite.generators.protocol:OneOf",
-    "sometimes": "evalsuite.generators.protocol:Sometimes",
+    name: f"evalsuite.generators.{where}"
+    for name, where in {
+        "chain": "combine:Chain",
+        "class_sampler": "image.learned:ClassSampler",
+        "compose": "combine:Compose",
+        "corrupt": "image.corruptions:Corrupt",
+        "identity": "null:Identity",
+        "noise": "null:Noise",
+        "on": "combine:On",
+        "one_of": "combine:OneOf",
+        "sometimes": "combine:Sometimes",
+    }.items()
 }
 
 
@@ -354,8 +552,124 @@ def build(description: Mapping[str, Any]) -> Operation:
     return operation
 
 
-def produce(
+def parts_of(operation: Operation) -> tuple[Operation, ...]:
+    """Give the operations that a composition is made of; none for a simple one."""
+    return tuple(getattr(operation, "parts", ()))
+
+
+def leaves(operation: Operation) -> Iterator[Operation]:
+    """Go through the simple operations of a composition, or give the operation itself."""
+    parts = parts_of(operation)
+    if not parts:
+        yield operation
+    for part in parts:
+        yield from leaves(part)
+
+
+def transformed(
+    operation: Operation, change: Callable[[Operation], Operation], *, only: str
+) -> Operation:
+    """Replace the simple operations that have the attribute ``only``, wherever they are."""
+    parts = parts_of(operation)
+    if not parts:
+        return change(operation) if hasattr(operation, only) else operation
+    if not any(hasattr(leaf, only) for leaf in leaves(operation)):
+        return operation
+    changed = [transformed(part, change, only=only) for part in parts]
+    found: Operation = operation.with_parts(changed)  # type: ignore[attr-defined]  # it has parts
+    return found
+
+
+def needs_partners(operation: Operation) -> bool:
+    """Tell whether an operation, or a part of it, takes a second parent."""
+    return any(hasattr(leaf, "with_partners") for leaf in leaves(operation))
+
+
+def with_partners(operation: Operation, partners: Partners) -> Operation:
+    """Give the operation with a place where its second parents are found."""
+
+    def bound(leaf: Any) -> Operation:
+        found: Operation = leaf.with_partners(partners)
+        return found
+
+    return transformed(operation, bound, only="with_partners")
+
+
+def _partners_in(params: Any) -> Iterator[str]:
+    """Find the second parents in drawn parameters: under the key ``partner``, however deep."""
+    if isinstance(params, dict):
+        for key, value in params.items():
+            if key == "partner":
+                yield value["id"]
+            else:
+                yield from _partners_in(value)
+    elif isinstance(params, list):
+        for value in params:
+            yield from _partners_in(value)
+
+
+def applied(operation: Operation, value: Any, params: Params) -> tuple[Any, list[Hop]]:
+    """Apply an operation, and give what came after each hop if it is a chain."""
+    traced = getattr(operation, "apply_traced", None)
+    return traced(value, params) if traced else (operation.apply(value, params), [])
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What a step of a chain gave.
+
+    Parameters
+    ----------
+    operation : str
+        Name and version.
+    output : Modality
+        What it is.
+    value : object
+        The image, sound, text or label.
+    """
+
+    operation: str
+    output: Modality
+    value: Any
+
+    def to_row(self) -> Params:
+        """Give it for the record: text and labels as they are, the rest by its hash."""
+        row: Params = {
+            "operation": self.operation,
+            "output": str(self.output),
+            "sha256": content_hash(self.value),
+        }
+        if self.output in {Modality.TEXT, Modality.LABEL}:
+            row[str(self.output)] = self.value
+        return row
+
+
+def _as_kept(value: Any) -> Any:
+    """Give what a file will hold: sound in steps of 16 bits."""
+    if isinstance(value, Audio):
+        return Audio.from_pcm(value.to_pcm(), value.rate)
+    if isinstance(value, Parts) and value.audio is not None:
+        return replace(value, audio=_as_kept(value.audio))
+    return value
+
+
+def draw(
     operation: Operation, item: Item, *, seed: int, variant: int = 0, index: int = 0
+) -> tuple[int, Params]:
+    """Give the seed of one child, and the parameters that it draws."""
+    item_seed = derive_seed(seed, item.id, variant, index)
+    # Through JSON and back, so that what is applied is what the record will say.
+    return item_seed, json.loads(to_json(operation.sample_params(rng_of(item_seed))))
+
+
+def produce(
+    operation: Operation,
+    item: Item,
+    *,
+    seed: int,
+    variant: int = 0,
+    index: int = 0,
+    partners: Partners | None = None,
 ) -> tuple[Any, Record]:
     """Make one child of one item.
 
@@ -371,27 +685,32 @@ def produce(
         Which child, from 0: each has chance of its own.
     index : int
         The operation's place in the recipe.
+    partners : Partners, optional
+        Needed where the operation takes a second parent.
 
     Returns
     -------
     value, record
-        The output, and where it came from.
+        The output, and where it came from. Sound is in steps of 16 bits, as its file will be.
 
     Raises
     ------
+    Dropped
+        If a check of a chain was not met, or a model refused.
     ValueError
         If the item lacks what the operation takes, or the operation cannot treat it.
     """
+    if partners is not None:
+        operation = with_partners(operation, partners.of(item))
     value = item.value(operation.input)
-    item_seed = derive_seed(seed, item.id, variant, index)
-    # Through JSON and back, so that what is applied is what the record will say.
-    params = json.loads(to_json(operation.sample_params(rng_of(item_seed))))
+    item_seed, params = draw(operation, item, seed=seed, variant=variant, index=index)
+    made, hops = applied(operation, value, params)
+    made = _as_kept(made)
     described = spec(operation)
-    made = operation.apply(value, params)
     tag = blake2b(to_json([described, seed, index]).encode(), digest_size=4).hexdigest()
     record = Record(
         id=f"{item.id}~{tag}.{variant}",
-        parents=item.parents or (item.id,),
+        parents=parents_of(item, params),
         variant=variant,
         generator=f"{operation.name}/{operation.version}",
         operation=described,
@@ -399,32 +718,58 @@ def produce(
         seed=item_seed,
         parent_sha256=content_hash(value),
         sha256=content_hash(made),
-        software=software(),
+        software=_software_of(operation),
+        model_sha256=_facts(operation, "model_sha256"),
+        prompt_sha256=_facts(operation, "prompt_sha256"),
+        trace=tuple(hop.to_row() for hop in hops),
     )
     return made, record
 
 
-def replay(record: Record, parent: Any, operation: Operation | None = None) -> Any:
+def parents_of(item: Item, params: Params) -> tuple[str, ...]:
+    """Name the parents of a child: the item's, then the second parents that were drawn."""
+    return (*(item.parents or (item.id,)), *dict.fromkeys(_partners_in(params)))
+
+
+def _facts(operation: Operation, name: str) -> tuple[str, ...]:
+    found = (getattr(leaf, name, None) for leaf in leaves(operation))
+    return tuple(dict.fromkeys(fact for fact in found if fact is not None))
+
+
+def _software_of(operation: Operation) -> str:
+    libraries = (getattr(leaf, "libraries", ()) for leaf in leaves(operation))
+    return software(tuple(sorted({name for names in libraries for name in names})))
+
+
+def replay(
+    record: Record,
+    parent: Any,
+    operation: Operation | None = None,
+    *,
+    partners: Partners | None = None,
+) -> Any:
     """Make an item again from its record and its parent.
 
     Parameters
     ----------
     record : Record
         From :func:`produce`, or :meth:`Record.from_row` on a row of ``metadata.jsonl``.
-    parent : PIL.Image.Image, str or int
+    parent : PIL.Image.Image, Audio, str, int or Parts
         What the operation took.
     operation : Operation, optional
         Needed where the record alone cannot rebuild it: a learned model, an unregistered class.
+    partners : Partners, optional
+        Needed where the operation took a second parent: the items among which it is.
 
     Returns
     -------
-    PIL.Image.Image or str
+    PIL.Image.Image, Audio, str or Parts
         Equal to the first output, to the byte.
 
     Raises
     ------
     ReplayError
-        If the parent is not the recorded one, the operation is another, or the output differs
+        If a parent is not the recorded one, the operation is another, or the output differs
         (libraries of another version: the message names both).
     """
     if (got := content_hash(parent)) != record.parent_sha256:
@@ -442,18 +787,28 @@ def replay(record: Record, parent: Any, operation: Operation | None = None) -> A
             f"{record.id} was made by {to_json(record.operation)}, not by "
             f"{to_json(spec(operation))}"
         )
-    made = operation.apply(parent, record.params)
+    if partners is not None:
+        operation = with_partners(operation, partners)
+    elif next(_partners_in(record.params), None) is not None:
+        raise ReplayError(
+            f"{record.id} has the parents {', '.join(record.parents)}: give the others as partners="
+        )
+    try:
+        made = _as_kept(operation.apply(parent, record.params))
+    except ValueError as error:
+        raise ReplayError(f"{record.id}: {error}") from error
     if content_hash(made) != record.sha256:
         raise ReplayError(
             f"{record.id}: replay gave other content than recorded. Made with {record.software}; "
-            f"here: {software()}"
+            f"here: {_software_of(operation)}"
         )
     return made
 
 
 def held_out_sources(operation: Operation) -> frozenset[str]:
     """Name the held-out splits that an operation (or a part of it) learned from."""
-    return frozenset(getattr(operation, "held_out_sources", ()))
+    found = (getattr(leaf, "held_out_sources", ()) for leaf in leaves(operation))
+    return frozenset(split for splits in found for split in splits)
 
 
 def is_held_out(split: str | None) -> bool:
@@ -461,192 +816,86 @@ def is_held_out(split: str | None) -> bool:
     return split is not None and split.lower() not in {"train", "training"}
 
 
-def _operation(given: Operation | Mapping[str, Any]) -> Operation:
-    if isinstance(given, Mapping):
-        return build(given)
-    if not isinstance(given, Operation):
+def model_or_unfitted(kind: Any, model: str | None, settings: Params) -> Operation:
+    """Give what a recipe means by a learned operation: the file it names, or one to be fitted.
+
+    Raises
+    ------
+    RecipeError
+        If the file cannot be read.
+    """
+    if model is None:
+        return Unfitted(kind, settings)
+    try:
+        loaded: Operation = kind.load(model)
+    except OSError as error:
+        raise RecipeError(f"cannot read the model {model}: {error.strerror}") from error
+    return loaded
+
+
+class Unfitted:
+    """A learned operation that has not learned yet: it stands in a recipe until there is data.
+
+    Parameters
+    ----------
+    kind : type
+        The learned operation; it has ``fit(items, **arguments)``, ``save(path)`` and
+        ``load(path)``.
+    arguments : dict
+        What ``fit`` is given beside the items, as JSON.
+    """
+
+    def __init__(self, kind: Any, arguments: Params) -> None:
+        self._kind = kind
+        self._arguments = arguments
+        self.name: str = kind.name
+        self.version: int = kind.version
+        self.input: Modality = kind.input
+        self.output: Modality = kind.output
+
+    @property
+    def params(self) -> Params:
+        """What it will be fitted with."""
+        return {"fit": self._arguments}
+
+    def fit(self, items: Sequence[Item]) -> Any:
+        """Learn from the items; those of held-out splits are left out.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to learn from.
+        """
+        seen = [item for item in items if not is_held_out(item.split)]
+        if not seen:
+            raise DataError(
+                f"{self.name} has nothing to learn from: all {len(items)} items are held out, and "
+                "it learns from train only"
+            )
+        return self._kind.fit(seen, **self._arguments)
+
+    def load(self, path: str | Path) -> Any:
+        """Read what it learned in an earlier run."""
+        return self._kind.load(path)
+
+    def sample_params(self, rng: np.random.Generator) -> Params:  # noqa: ARG002 - the protocol's
+        """Refuse: it has not learned anything.
+
+        Raises
+        ------
+        RecipeError
+            Always.
+        """
         raise RecipeError(
-            f"{given!r} is not an operation: it needs name, version, input, output, params, "
-            "sample_params() and apply()"
+            f"{self.name} has not learned from anything yet: fit it, or run the recipe on items"
         )
-    return given
 
+    def apply(self, value: Any, params: Params) -> Any:  # noqa: ARG002 - the protocol's
+        """Refuse: it has not learned anything.
 
-class Compose:
-    """Operations one after the other.
-
-    Parameters
-    ----------
-    operations : sequence of Operation, or of their descriptions
-        At least one; each takes what the one before gives.
-
-    Raises
-    ------
-    RecipeError
-        If there is none, or the modalities do not meet.
-    """
-
-    name: ClassVar[str] = "compose"
-    version: ClassVar[int] = 1
-
-    def __init__(self, operations: Sequence[Operation | Mapping[str, Any]]) -> None:
-        self.operations = tuple(_operation(o) for o in operations)
-        if not self.operations:
-            raise RecipeError("Compose needs at least one operation, got none")
-        for i, (a, b) in enumerate(zip(self.operations, self.operations[1:], strict=False)):
-            if a.output != b.input:
-                raise RecipeError(
-                    f"step {i} ({a.name}) gives {a.output}, but step {i + 1} ({b.name}) takes "
-                    f"{b.input}: put an operation between them that turns one into the other"
-                )
-
-    @property
-    def input(self) -> Modality:
-        """What the first operation takes."""
-        return self.operations[0].input
-
-    @property
-    def output(self) -> Modality:
-        """What the last operation gives."""
-        return self.operations[-1].output
-
-    @property
-    def params(self) -> Params:
-        """The operations, described."""
-        return {"operations": [spec(o) for o in self.operations]}
-
-    @property
-    def held_out_sources(self) -> frozenset[str]:
-        """The held-out splits that a part learned from."""
-        return frozenset().union(*map(held_out_sources, self.operations))
-
-    def sample_params(self, rng: np.random.Generator) -> Params:
-        """Draw for every step; each has a seed of its own, so steps do not disturb each other."""
-        seeds = rng.integers(2**53, size=len(self.operations))
-        steps = zip(self.operations, seeds, strict=True)
-        return {"steps": [o.sample_params(rng_of(int(seed))) for o, seed in steps]}
-
-    def apply(self, value: Any, params: Params) -> Any:
-        """Apply every step."""
-        for operation, step in zip(self.operations, params["steps"], strict=True):
-            value = operation.apply(value, step)
-        return value
-
-
-class OneOf:
-    """One of several operations, drawn for each item.
-
-    Parameters
-    ----------
-    operations : sequence of Operation, or of their descriptions
-        At least one; all with the same input and the same output.
-    weights : sequence of float, optional
-        How often each is drawn, in relation to the others; equally by default.
-
-    Raises
-    ------
-    RecipeError
-        If there is none, their modalities differ, or the weights do not fit.
-    """
-
-    name: ClassVar[str] = "one_of"
-    version: ClassVar[int] = 1
-
-    def __init__(
-        self,
-        operations: Sequence[Operation | Mapping[str, Any]],
-        weights: Sequence[float] | None = None,
-    ) -> None:
-        self.operations = tuple(_operation(o) for o in operations)
-        if not self.operations:
-            raise RecipeError("OneOf needs at least one operation, got none")
-        if len({(o.input, o.output) for o in self.operations}) > 1:
-            listed = ", ".join(f"{o.name}: {o.input} to {o.output}" for o in self.operations)
-            raise RecipeError(f"OneOf needs operations of the same input and output, got {listed}")
-        self.weights = None if weights is None else tuple(float(w) for w in weights)
-        if self.weights is not None and (
-            len(self.weights) != len(self.operations)
-            or not all(0 <= w < np.inf for w in self.weights)
-            or sum(self.weights) == 0
-        ):
-            raise RecipeError(
-                f"OneOf needs {len(self.operations)} finite weights that are not negative and not "
-                f"all zero, got {list(self.weights)}"
-            )
-        self.input = self.operations[0].input
-        self.output = self.operations[0].output
-
-    @property
-    def params(self) -> Params:
-        """The operations, described, and their weights."""
-        weights = None if self.weights is None else list(self.weights)
-        return {"operations": [spec(o) for o in self.operations], "weights": weights}
-
-    @property
-    def held_out_sources(self) -> frozenset[str]:
-        """The held-out splits that a part learned from."""
-        return frozenset().union(*map(held_out_sources, self.operations))
-
-    def sample_params(self, rng: np.random.Generator) -> Params:
-        """Draw which one, and what it needs."""
-        seed = draw_seed(rng)
-        weights = np.array(self.weights or [1.0] * len(self.operations))
-        choice = int(rng.choice(len(self.operations), p=weights / weights.sum()))
-        return {"choice": choice, "params": self.operations[choice].sample_params(rng_of(seed))}
-
-    def apply(self, value: Any, params: Params) -> Any:
-        """Apply the one that was drawn."""
-        return self.operations[params["choice"]].apply(value, params["params"])
-
-
-class Sometimes:
-    """An operation that is applied to a part of the items; the others stay as they are.
-
-    Parameters
-    ----------
-    operation : Operation, or its description
-        Its output has the modality of its input.
-    probability : float
-        Of being applied, from 0 to 1.
-
-    Raises
-    ------
-    RecipeError
-        If the modalities differ, or the probability is not within [0, 1].
-    """
-
-    name: ClassVar[str] = "sometimes"
-    version: ClassVar[int] = 1
-
-    def __init__(self, operation: Operation | Mapping[str, Any], probability: float = 0.5) -> None:
-        self.operation = _operation(operation)
-        if self.operation.input != self.operation.output:
-            raise RecipeError(
-                f"Sometimes may leave an item as it is, so {self.operation.name} must give what it "
-                f"takes; it takes {self.operation.input} and gives {self.operation.output}"
-            )
-        if not 0 <= probability <= 1:
-            raise RecipeError(f"probability must be within [0, 1], got {probability}")
-        self.probability = float(probability)
-        self.input = self.output = self.operation.input
-
-    @property
-    def params(self) -> Params:
-        """The operation, described, and its probability."""
-        return {"operation": spec(self.operation), "probability": self.probability}
-
-    @property
-    def held_out_sources(self) -> frozenset[str]:
-        """The held-out splits that it learned from."""
-        return held_out_sources(self.operation)
-
-    def sample_params(self, rng: np.random.Generator) -> Params:
-        """Draw whether, and what it needs: the same things whatever the probability is."""
-        seed = draw_seed(rng)
-        applied = bool(rng.random() < self.probability)
-        params = self.operation.sample_params(rng_of(seed)) if applied else None
-        return {"applied": applied, "params": params}
-
-    def apply(self, value: Any, params: Params) -> Any:
-        """Apply it, or give the value as it is."""
-        return self.operation.apply(value, params["params"]) if params["applied"] else value
+        Raises
+        ------
+        RecipeError
+            Always.
+        """
+        return self.sample_params(rng_of(0))

@@ -12,17 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from evalsuite.strict_yaml import read_mapping, read_text
 
+from .combine import Compose
 from .folder import FolderReport, ItemLike, generate_folder
 from .protocol import (
-    Compose,
     Operation,
     RecipeError,
     operation_class,
     operation_names,
     suggestion,
 )
-
-"""A larger file is not read: it is no recipe."""
 
 _NESTED = ("operation", "operations")
 """Arguments of these names hold steps."""
@@ -75,16 +73,23 @@ class Recipe(BaseModel):
         items: Iterable[ItemLike],
         out_dir: str | Path,
         *,
+        n: int | None = None,
+        split: str | None = None,
         workers: int = 1,
         progress: Callable[[int], None] | None = None,
     ) -> FolderReport:
-        """Generate a folder (see :func:`~.folder.generate_folder`)."""
+        """Generate a folder (see :func:`~.folder.generate_folder`).
+
+        With ``n``, the recipe's variants do not count.
+        """
         return generate_folder(
             self.operation(),
             items,
             out_dir,
             seed=self.seed,
-            variants=self.variants,
+            variants=1 if n is not None else self.variants,
+            n=n,
+            split=split,
             workers=workers,
             progress=progress,
         )

@@ -21,12 +21,14 @@ from ..protocol import (
     Item,
     LeakError,
     Modality,
+    Operation,
     Params,
     RecipeError,
     content_hash,
     derive_seed,
     draw_seed,
     is_held_out,
+    model_or_unfitted,
     rng_of,
     to_json,
 )
@@ -200,12 +202,24 @@ class ClassSampler:
         return cls(classes, facts, residual)
 
     @classmethod
-    def from_recipe(cls, model: str) -> ClassSampler:
-        """Load the model that a recipe names by its path: ``class_sampler: {model: m.npz}``."""
-        try:
-            return cls.load(model)
-        except OSError as error:
-            raise RecipeError(f"cannot read the model {model}: {error.strerror}") from error
+    def from_recipe(
+        cls,
+        model: str | None = None,
+        size: int = 64,
+        components: int = 32,
+        mixtures: int = 1,
+        residual: float = 1.0,
+        seed: int = 0,
+    ) -> Operation:
+        """Load the model that a recipe names, or learn from the run's items with these settings."""
+        settings = {
+            "size": size,
+            "components": components,
+            "mixtures": mixtures,
+            "residual": residual,
+            "seed": seed,
+        }
+        return model_or_unfitted(cls, model, settings)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -369,8 +369,8 @@ def test_nothing_made_is_an_error_that_gives_the_reason(tmp_path: Path) -> None:
         generate_folder(Corrupt("fog"), [], tmp_path / "b", seed=0)
     with pytest.raises(DataError, match="'x' comes twice"):
         generate_folder(Identity(), [Item("x", small[0].image)] * 2, tmp_path / "c", seed=0)
-    with pytest.raises(RecipeError, match="gives text"):
-        generate_folder(Identity("text"), small, tmp_path / "d", seed=0)
+    with pytest.raises(RecipeError, match="gives label"):
+        generate_folder(Identity("label"), small, tmp_path / "d", seed=0)
     for wrong in ({"variants": 0}, {"workers": 0}):
         with pytest.raises(UsageError, match="1 or more"):
             generate_folder(Identity(), small, tmp_path / "e", seed=0, **wrong)
