@@ -227,7 +227,7 @@ class _Whisper(Transcriber):
     def _transcribe(self, item: DecodedAudio, language: str | None) -> Transcript:
         if item.rate != RATE:
             raise ValueError(
-                f"{self.info.id} takes {RATE} Hz, got {item.rate}: decode at that rate"
+                f"{self.info.id} takes {RATE} Hz, got {item.rate} Hz: decode at {RATE}"
             )
         samples = np.ascontiguousarray(item.samples, dtype=np.float32)
         if not np.isfinite(samples).all():
