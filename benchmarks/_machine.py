@@ -33,5 +33,8 @@ def write(name: str, text: str) -> None:
     """Write one file below results/ and say so."""
     path = RESULTS / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    # Whole or not at all: a study that is cut off goes on from what it has written.
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
     print(f"wrote {path.relative_to(RESULTS.parent)}", flush=True)

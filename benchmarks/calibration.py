@@ -1,9 +1,9 @@
 """Do tests reject as often as they say, and do intervals hold the truth as often as they say?
 
 Three studies by simulation: rejection rates under the null hypothesis, coverage of the confidence
-intervals at a known truth, and power. The work is cut into cells; each finished one goes into a
-journal, so that the study can be cut off and taken up again, and `results/calibration/` always
-shows the finished cells with the repetitions that they really had.
+intervals at a known truth, and power. The work is cut into cells; `results/calibration/` always
+shows the finished ones with the repetitions that they really had, and a study that was cut off is
+taken up again from there: remove the rows of a cell from `calibration.csv` to have it run anew.
 
 An exact permutation test rejects at its level given the pooled rows, whatever these are. Null
 repetitions may therefore share pooled rows: each pool is dealt into two sides many times, every
@@ -15,16 +15,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import os
 import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,13 +43,12 @@ from evalsuite.metrics.drift.univariate import _Pooled, ks_test, numeric_drift
 from evalsuite.metrics.inference import Tail, max_t, p_value, permutation_masks
 from evalsuite.pipeline.calibrate import PERMUTED_COMPONENTS, principal_components
 
-from ._machine import machine, write
+from ._machine import RESULTS, machine, write
 
 Floats = npt.NDArray[np.float64]
 
 ALPHA = 0.05
 LEVEL = 0.95
-JOURNAL = Path(__file__).parents[1] / "build" / "calibration.jsonl"
 KERNELS = ("polynomial", "rbf", "energy")
 FEW = 19
 """Permutations where a statistic is dear: the fewest with which a 5 % level is exact."""
@@ -682,44 +678,18 @@ def cells() -> Iterator[Cell]:
     yield from null([uneven, large], (512, 1280), ("grouped", "tied", "heavy", "copies"))
 
 
-def finished(journal: Path) -> dict[str, list[Row]]:
-    """Read the journal; a line that a kill cut short is passed over, and its cell run again."""
-    done: dict[str, list[Row]] = {}
-    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        done[entry["cell"]] = [Row(**row) for row in entry["rows"]]
-    return done
-
-
 def run(
-    plan: Iterable[Cell], journal: Path, report: Callable[[dict[str, list[Row]]], None]
+    plan: Iterable[Cell],
+    done: dict[str, list[Row]],
+    report: Callable[[dict[str, list[Row]]], None],
 ) -> None:
-    """Run what the journal lacks, and report after each cell."""
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    done = finished(journal)
-    if journal.exists() and not journal.read_bytes().endswith(b"\n"):
-        # A kill came in the middle of a line: the next must not be glued to it.
-        with journal.open("a", encoding="utf-8") as out:
-            out.write("\n")
+    """Run what is not done, and report after each cell."""
     for cell in plan:
         if cell.name in done:
             continue
         begun = time.process_time()
         done[cell.name] = cell.run(cell.seed)
-        seconds = round(time.process_time() - begun, 1)
-        entry = {
-            "cell": cell.name,
-            "cpu_seconds": seconds,
-            "rows": [asdict(r) for r in done[cell.name]],
-        }
-        with journal.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        print(f"{cell.name}: {seconds} s of CPU", flush=True)
+        print(f"{cell.name}: {time.process_time() - begun:.1f} s of CPU", flush=True)
         report(done)
     report(done)
 
@@ -727,33 +697,28 @@ def run(
 # Report -----------------------------------------------------------------------------------------
 
 
-def table_of(rows: Iterable[Row]) -> str:
-    """Rows as CSV, with their share, band and whether they lie inside."""
+def table_of(done: dict[str, list[Row]]) -> str:
+    """Cells as CSV, a line a row, with its share, band and whether it lies inside."""
     buffer = io.StringIO()
     names = [f.name for f in fields(Row)]
     out = csv.writer(buffer, lineterminator="\n")
-    out.writerow([*names, "share", "band99_low", "band99_high", "inside"])
-    for r in rows:
-        low, high = r.band()
-        out.writerow(
-            [
-                *(getattr(r, name) for name in names),
-                f"{r.share:.4f}",
-                f"{low:.4f}",
-                f"{high:.4f}",
-                r.inside(),
-            ]
-        )
+    out.writerow(["cell", *names, "share", "band99_low", "band99_high", "inside"])
+    for cell, rows in done.items():
+        for r in rows:
+            low, high = r.band()
+            values = (getattr(r, name) for name in names)
+            shown = (f"{v:.4f}" for v in (r.share, low, high))
+            out.writerow([cell, *values, *shown, r.inside()])
     return buffer.getvalue()
 
 
-def rows_in(text: str) -> list[Row]:
+def cells_in(text: str) -> dict[str, list[Row]]:
     """Read back what :func:`table_of` wrote."""
     kinds = {f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Row)}
-    return [
-        Row(**{name: kind(line[name]) for name, kind in kinds.items()})
-        for line in csv.DictReader(io.StringIO(text))
-    ]
+    done: dict[str, list[Row]] = defaultdict(list)
+    for line in csv.DictReader(io.StringIO(text)):
+        done[line["cell"]].append(Row(**{k: kind(line[k]) for k, kind in kinds.items()}))
+    return dict(done)
 
 
 def family(rows: Sequence[Row]) -> tuple[int, int, int, list[Row], list[Row]]:
@@ -999,9 +964,9 @@ def power_svg(rows: Sequence[Row]) -> str:
 def publish(done: dict[str, list[Row]]) -> None:
     """Write results/calibration/ from the finished cells, in the order of the plan."""
     plan = [cell.name for cell in cells()]
-    kept = [name for name in plan if name in done]
-    rows = [r for name in kept for r in done[name]]
-    write("calibration/calibration.csv", table_of(rows))
+    kept = {name: done[name] for name in plan if name in done}
+    rows = [r for cell in kept.values() for r in cell]
+    write("calibration/calibration.csv", table_of(kept))
     write("calibration/README.md", summary(rows, len(plan), len(kept)))
     power = [r for r in rows if r.study == "power"]
     if power:
@@ -1010,4 +975,6 @@ def publish(done: dict[str, list[Row]]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    run(cells(), JOURNAL, publish)
+    published = RESULTS / "calibration" / "calibration.csv"
+    done = cells_in(published.read_text(encoding="utf-8")) if published.exists() else {}
+    run(cells(), done, publish)

@@ -107,6 +107,18 @@ def frechet_sqrtm(n: int, d: int) -> Work:
     return work
 
 
+def frechet_limit(n: int, d: int) -> Work:
+    """What no exact way through covariances goes without: each one's symmetric product, and the
+    eigenvalues of one symmetric matrix, bare, by NumPy."""
+    x, y = _pair(n, d, "float64")
+
+    def work() -> None:
+        s, _ = x.T @ x, y.T @ y
+        np.linalg.eigvalsh(s)
+
+    return work
+
+
 def frechet_reference(n: int, d: int) -> Work:
     """From the singular values of the centred rows' product, by NumPy: exact, not fast."""
     x, y = _pair(n, d, "float64")
@@ -214,8 +226,8 @@ def stream(n: int, d: int) -> Work:
 CASES: dict[str, Callable[..., Work]] = {
     case.__name__: case
     for case in (
-        frechet, frechet_torchmetrics, frechet_sqrtm, frechet_reference, kid, kid_product,
-        manifold, manifold_prdc, manifold_product, permuted, reindexed, stream,
+        frechet, frechet_torchmetrics, frechet_sqrtm, frechet_limit, frechet_reference, kid,
+        kid_product, manifold, manifold_prdc, manifold_product, permuted, reindexed, stream,
     )
 }  # fmt: skip
 CURVES = {"frechet": "Fréchet distance", "kid": "KID, every pair", "manifold": "PRDC"}
@@ -357,6 +369,17 @@ def run(sizes: Sizes) -> tuple[list[Goal], list[Figure], list[Figure]]:
         ):
             other = take(case, n, d)
             goals.append(_faster(what, ours, other, name, goal))
+        if n > d:
+            # The goals above are out of reach where this is not far below what they ask for.
+            bare = take("frechet_limit", n, d)
+            ratio = ours.seconds / bare.seconds
+            goals.append(
+                Goal(
+                    f"{what}: against its own limit", _seconds(ours.seconds),
+                    f"two bare symmetric products and one eigvalsh: {_seconds(bare.seconds)}",
+                    f"{ratio:.2f}× its time", "≤ 1.5×", ratio <= 1.5,
+                )
+            )  # fmt: skip
         if n <= d:
             exact = take("frechet_reference", n, d, runs=1)
             wrong = [
@@ -423,14 +446,15 @@ def run(sizes: Sizes) -> tuple[list[Goal], list[Figure], list[Figure]]:
 # The page ----------------------------------------------------------------------------------------
 
 
-def page(sizes: Sizes, goals: Sequence[Goal], curves: Sequence[Figure]) -> str:
+def page(sizes: Sizes, goals: Sequence[Goal], curves: Sequence[Figure], load: float) -> str:
     missed = [g.what for g in goals if not g.met]
     lines = [
         "# Speed and memory of the metrics",
         "",
         "Made by `python -m benchmarks metrics`; all figures in [metrics.csv](metrics.csv).",
         f"Measured on {machine()}, {torch.get_num_threads()} threads, "
-        "OMP_WAIT_POLICY=PASSIVE for all.",
+        f"OMP_WAIT_POLICY=PASSIVE for all; other work on the machine at the start: {load:.1f} "
+        "busy processes on average.",
         "",
         *(line.rstrip() for line in str(__doc__).splitlines()[2:]),
         "",
@@ -542,10 +566,11 @@ def plot(sizes: Sizes, curves: Sequence[Figure]) -> str:
 
 def main() -> None:
     sizes = Sizes()
+    load, _, _ = os.getloadavg()
     goals, figures, curves = run(sizes)
     write("performance/metrics.csv", table([*figures, *curves]))
     write("performance/metrics.svg", plot(sizes, curves))
-    write("performance/metrics.md", page(sizes, goals, curves))
+    write("performance/metrics.md", page(sizes, goals, curves, load))
 
 
 if __name__ == "__main__":

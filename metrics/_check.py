@@ -60,13 +60,14 @@ def features(
     if dtype is None:
         dtype = t.dtype if t.dtype in (torch.float32, torch.float64) else torch.float32
     t = t.to(dtype)
-    bad = ~torch.isfinite(t).all(dim=1)
-    if bool(bad.any()):
-        rows = torch.nonzero(bad).flatten()[:5].tolist()
-        raise ValueError(
-            f"{name} has NaN or infinite values in {int(bad.sum())} rows (first: {rows}); "
-            "drop or repair these samples before measuring"
-        )
+    # The sum is not finite if one value is not, and costs a tenth of looking at each.
+    if not bool(torch.isfinite(t.sum())):
+        bad = torch.nonzero(~torch.isfinite(t).all(dim=1)).flatten()
+        if len(bad):
+            raise ValueError(
+                f"{name} has NaN or infinite values in {len(bad)} rows (first: "
+                f"{bad[:5].tolist()}); drop or repair these samples before measuring"
+            )
     return t
 
 

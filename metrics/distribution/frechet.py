@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import eigh, lapack
 from scipy.special import stdtrit
 
 from .._check import Array, features, pair
@@ -61,7 +62,7 @@ class Moments:
         """
         t = features(x, "x")
         mean, centred = _centre(t)
-        return cls(len(t), mean, centred.T @ centred)
+        return cls(len(t), mean, _scatter(centred))
 
     @classmethod
     def empty(cls, d: int, device: torch.device | str | None = None) -> Moments:
@@ -428,12 +429,20 @@ def _from_rows(a: torch.Tensor, b: torch.Tensor) -> FrechetResult:
     d = a.shape[1]
     mean_a, A = _centre(a)
     mean_b, B = _centre(b)
-    A /= math.sqrt(len(a) - 1)
-    B /= math.sqrt(len(b) - 1)
-    traces = float((A * A).sum() + (B * B).sum())
     difference = mean_a - mean_b
     mean_term = float(difference @ difference)
     method: Method
+    if min(len(a), len(b)) > d:
+        S1, S2 = _scatter(A).div_(len(a) - 1), _scatter(B).div_(len(b) - 1)
+        traces = float(torch.trace(S1) + torch.trace(S2))
+        found = _certified(S1, S2, traces, mean_term)
+        if found is not None:
+            return _result(
+                mean_term, traces - 2 * found, shape=(len(a), len(b), d), method="cholesky"
+            )
+    A /= math.sqrt(len(a) - 1)
+    B /= math.sqrt(len(b) - 1)
+    traces = float((A * A).sum() + (B * B).sum())
     if max(len(a), len(b)) <= d:
         method, root = "rows", _nuclear(A @ B.T)
     elif min(len(a), len(b)) <= d:
@@ -441,13 +450,8 @@ def _from_rows(a: torch.Tensor, b: torch.Tensor) -> FrechetResult:
         R = torch.linalg.qr(large, mode="r").R
         method, root = "rows-covariance", _nuclear(small @ R.T)
     else:
-        S1, S2 = A.T @ A, B.T @ B
-        found = _certified(S1, S2, traces, mean_term)
-        if found is not None:
-            method, root = "cholesky", found
-        else:
-            R1, R2 = (torch.linalg.qr(F, mode="r").R for F in (A, B))
-            method, root = "qr", _nuclear(R1 @ R2.T)
+        R1, R2 = (torch.linalg.qr(F, mode="r").R for F in (A, B))
+        method, root = "qr", _nuclear(R1 @ R2.T)
     return _result(mean_term, traces - 2 * root, shape=(len(a), len(b), d), method=method)
 
 
@@ -455,6 +459,14 @@ def _centre(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and centred rows."""
     mean = x.mean(dim=0)
     return mean, x - mean
+
+
+def _scatter(centred: torch.Tensor) -> torch.Tensor:
+    if centred.device.type != "cpu":
+        return centred.T @ centred
+    # NumPy sees one buffer on both sides and takes BLAS's symmetric product: half the operations.
+    rows = centred.numpy()
+    return torch.from_numpy(rows.T @ rows)
 
 
 def _nuclear(M: torch.Tensor) -> float:
@@ -468,10 +480,9 @@ def _certified(S1: torch.Tensor, S2: torch.Tensor, traces: float, mean_term: flo
     that over twice the root: harmless for well-conditioned covariances, 1e-8 for each null
     direction. The sum of these bounds decides; None sends the caller to a slower exact way.
     """
-    L, info = torch.linalg.cholesky_ex(S1)
-    if int(info) != 0:
+    w = _reduced_spectrum(S1, S2)
+    if w is None:
         return None
-    w = torch.linalg.eigvalsh(L.T @ S2 @ L)
     delta = _EPS * float(torch.linalg.matrix_norm(S1) * torch.linalg.matrix_norm(S2))
     roots = w.clamp(min=0).sqrt()
     error = float(
@@ -481,6 +492,21 @@ def _certified(S1: torch.Tensor, S2: torch.Tensor, traces: float, mean_term: flo
     if 2 * error > max(1e-9 * value, 1e-12 * traces):
         return None
     return float(roots.sum())
+
+
+def _reduced_spectrum(S1: torch.Tensor, S2: torch.Tensor) -> torch.Tensor | None:
+    """Eigenvalues of L' S2 L with S1 = L L'; None if S1 is not positive definite."""
+    if S1.device.type != "cpu":
+        L, info = torch.linalg.cholesky_ex(S1)
+        return torch.linalg.eigvalsh(L.T @ S2 @ L) if int(info) == 0 else None
+    # LAPACK's reduction keeps to one triangle: half the operations of two products. Both matrices
+    # are symmetric, and in Fortran's order once transposed.
+    factor, info = lapack.dpotrf(S1.numpy().T, lower=1)
+    if info != 0:
+        return None
+    reduced, _ = lapack.dsygst(S2.numpy().T, factor, itype=2, lower=1)
+    w = eigh(reduced, driver="evd", eigvals_only=True, overwrite_a=True, check_finite=False)
+    return torch.from_numpy(w)
 
 
 def _result(

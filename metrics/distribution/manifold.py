@@ -8,7 +8,8 @@ each comparison that the bound cannot decide is made again from the coordinates 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -175,7 +176,7 @@ def precision_recall_density_coverage(
     precision and recall 1. One outlier with a large ball raises precision and recall; density
     and coverage resist it. In high dimension a shrunken synthetic set lies inside every real ball.
 
-    The intervals are for the expected value at these n, m and k: Wilson intervals (normal for
+    The intervals are for the expected value at these n, m and k: Wilson intervals (lognormal for
     density) with the delete-half jackknife's standard error, the two sides halved in turn; above
     2,000 samples a side, from a random 2,000, scaled by the square root of the sizes.
 
@@ -209,7 +210,7 @@ def precision_recall_density_coverage(
     if level is not None:
         errors, units = _standard_errors(x, y, k, codes, resamples, seed)
         intervals = {
-            name: _interval(name, value, errors[name], units, level)
+            name: _interval(name, value, errors[name], units, level, k)
             for name, value in values.items()
         }
     return ManifoldResult(
@@ -843,9 +844,14 @@ def _halves(
 
 
 def _interval(
-    name: str, value: float, error: float, units: dict[str, int], level: float
+    name: str, value: float, error: float, units: dict[str, int], level: float, k: int
 ) -> Interval:
-    if name == "density":
-        z = NormalDist().inv_cdf(0.5 + level / 2)
-        return Interval(max(0.0, value - z * error), value + z * error, level, "delete-half-normal")
-    return wilson(value, error, float(units[name]), level, "delete-half-wilson")
+    share = wilson(value if name != "density" else 0.0, error, float(units[name]), level, "")
+    if name != "density":
+        return replace(share, method="delete-half-wilson")
+    if value == 0:
+        # As many samples as could have been inside unseen, in one ball each.
+        return Interval(0.0, share.high / k, level, "delete-half-lognormal")
+    # Its spread grows with its value: only the logarithm's is about the same at all of them.
+    factor = math.exp(NormalDist().inv_cdf(0.5 + level / 2) * error / value)
+    return Interval(value / factor, value * factor, level, "delete-half-lognormal")

@@ -3,7 +3,6 @@ can be cut off, and the committed results keep what the tests promise."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +79,7 @@ def test_null_cells_are_well_formed(data: str) -> None:
         assert r.repetitions == (4 if r.test == "Fréchet" else 6)
         assert 0 <= r.count <= r.repetitions
         assert r.permutations == (0 if r.test == "MMD block z" else 19)
-    assert study.rows_in(study.table_of(rows)) == rows
+    assert study.cells_in(study.table_of({"a": rows, "b": rows[:1]})) == {"a": rows, "b": rows[:1]}
 
 
 @pytest.mark.peers
@@ -152,9 +151,13 @@ def test_a_truth_outside_is_not_counted_as_held() -> None:
     assert study._covered("x", "gaussian", (2, 2, 1), 0.0, triples, None).count == 2
 
 
-def test_a_study_that_was_cut_off_goes_on(tmp_path: Path) -> None:
-    journal = tmp_path / "journal.jsonl"
+def test_a_study_that_was_cut_off_goes_on_from_what_it_published() -> None:
     made: list[str] = []
+    published = ""
+
+    def publish(done: dict[str, list[study.Row]]) -> None:
+        nonlocal published
+        published = study.table_of(done)
 
     def cell(name: str) -> study.Cell:
         def work(seed: int) -> list[study.Row]:
@@ -163,16 +166,13 @@ def test_a_study_that_was_cut_off_goes_on(tmp_path: Path) -> None:
 
         return study.Cell(name, work)
 
-    plan = [cell("a"), cell("b")]
-    study.run(plan[:1], journal, lambda done: None)
-    # Cut off while a line was written.
-    journal.write_text(journal.read_text() + json.dumps({"cell": "b"})[:-1])
-    reports: list[dict[str, list[study.Row]]] = []
-    study.run(plan, journal, lambda done: reports.append(dict(done)))
-    assert made == ["a", "b"]
-    assert set(reports[-1]) == {"a", "b"}
-    study.run(plan, journal, lambda done: None)
-    assert made == ["a", "b"]
+    plan = [cell("a"), cell("b, of two words")]
+    study.run(plan[:1], {}, publish)
+    study.run(plan, study.cells_in(published), publish)
+    assert made == ["a", "b, of two words"]
+    assert list(study.cells_in(published)) == made
+    study.run(plan, study.cells_in(published), publish)
+    assert len(made) == 2
 
 
 def test_names_of_cells_are_different_and_seeds_too() -> None:
@@ -207,7 +207,9 @@ def test_committed_levels_hold() -> None:
     chance gives once in a thousand studies; and none may lie outside the band that, with so many
     cells, holds every one with probability 0.99.
     """
-    rows = study.rows_in(COMMITTED.read_text(encoding="utf-8"))
+    done = study.cells_in(COMMITTED.read_text(encoding="utf-8"))
+    assert set(done) <= {c.name for c in study.cells()}
+    rows = [r for cell in done.values() for r in cell]
     cells, allowed, count, outside, far = study.family(rows)
     assert cells >= 150
     assert count <= allowed, outside

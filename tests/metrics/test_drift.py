@@ -344,6 +344,26 @@ def test_numeric_intervals_cover(shift: float) -> None:
     assert hits["mean"] / runs >= least
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_mean_shift_interval_holds_zero_where_the_t_test_keeps_it(seed: int) -> None:
+    x, y = np.random.default_rng(seed).standard_t(3, (2, 40)) + np.array([[0.0], [0.7]])
+    statistic = abs(stats.ttest_ind(x, y, equal_var=False).statistic)
+    ends = [
+        0
+        in numeric_drift(
+            x, y, level=2 * float(stats.t.cdf(statistic * factor, 39)) - 1
+        ).mean_shift_ci
+        for factor in (0.999, 1.001)
+    ]
+    assert ends == [False, True]
+
+
+def test_the_mean_shift_interval_of_a_handful_of_values_is_finite() -> None:
+    found = numeric_drift([0.0, 0.0, 9.0], [5.0, 6.0, 7.0], level=0.99).mean_shift_ci
+    assert np.isfinite([found.low, found.high]).all()
+    assert found.method.endswith("Student")
+
+
 @pytest.mark.parametrize("test", [total_variation, jensen_shannon_labels])
 @pytest.mark.parametrize(
     "other", [(0.4, 0.3, 0.2, 0.1), (0.36, 0.3, 0.2, 0.14), (0.1, 0.2, 0.3, 0.4)]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torchmetrics import MetricCollection
 
 from evalsuite.metrics.distribution import manifold
+from evalsuite.metrics.distribution._wilson import wilson
 from evalsuite.metrics.distribution.manifold import (
     expected_coverage,
     manifold_splits,
@@ -317,15 +318,39 @@ def test_intervals_cover_the_expectation():
 
 def test_intervals_are_wider_for_groups_and_never_empty():
     rng = np.random.default_rng(5)
-    sources = rng.standard_normal((40, 4)).repeat(10, axis=0)
-    x = sources + 0.1 * rng.standard_normal((400, 4))
-    y = rng.standard_normal((400, 4))
-    groups = np.arange(40).repeat(10)
-    lone = precision_recall_density_coverage(x, y).intervals["recall"]
-    grouped = precision_recall_density_coverage(x, y, groups_real=groups).intervals["recall"]
-    assert grouped.high - grouped.low > 1.5 * (lone.high - lone.low)
+    groups = np.arange(20).repeat(20)
+    x = rng.standard_normal((20, 4))[groups] + rng.standard_normal((400, 4))
+    y = rng.standard_normal((400, 4)) + 1
+    lone = precision_recall_density_coverage(x, y).intervals
+    grouped = precision_recall_density_coverage(x, y, groups_real=groups).intervals
+    for name in ("recall", "coverage"):
+        wide, narrow = grouped[name], lone[name]
+        assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
     apart = precision_recall_density_coverage(x, y + 100).intervals["precision"]
     assert apart.low == 0 < apart.high < 0.02
+    none = precision_recall_density_coverage(x, y + 100).intervals["density"]
+    assert none.low == 0 < none.high < 0.01
+
+
+def test_an_error_is_used_where_the_value_is_at_its_end():
+    """Coverage is often 1 at d = 64: the interval that took 1 for a value without noise held its
+    expectation in 89 % of samples (results/calibration)."""
+    exact = wilson(1.0, 0.0, 100, 0.95, "")
+    noisy = wilson(1.0, 0.03, 100, 0.95, "")
+    assert exact.low == pytest.approx(100 / (100 + 1.959964**2))
+    draws = 102 / 104 * 2 / 104 / 0.03**2
+    assert noisy.low == pytest.approx(draws / (draws + 1.959964**2))
+    assert wilson(0.0, 0.03, 100, 0.95, "").high == pytest.approx(1 - noisy.low)
+    # An error that is too small by chance makes no more draws than there are units.
+    assert wilson(0.5, 1e-9, 100, 0.95, "") == wilson(0.5, 0.05, 100, 0.95, "")
+
+
+def test_density_has_the_same_relative_error_both_ways():
+    rng = np.random.default_rng(1)
+    found = precision_recall_density_coverage(*rng.standard_t(3, (2, 60, 64)), level=0.9)
+    ends = found.intervals["density"]
+    assert ends.low * ends.high == pytest.approx(found.density**2)
+    assert 1.1 < ends.high / found.density < 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
