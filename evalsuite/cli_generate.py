@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from .generators import FolderReport
 
 SHOWN_REASONS = 3
+
+
+class Format(StrEnum):
+    """How the made samples are written."""
+
+    FOLDER = "folder"
+    PARQUET = "parquet"
+    WEBDATASET = "webdataset"
 
 
 def generate(
@@ -32,6 +41,7 @@ def generate(
     split: Annotated[
         str | None, typer.Option(help="Only the samples of this split of the input.")
     ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.FOLDER,
     workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same.")] = 1,
     strict: Annotated[
         bool, typer.Option(help="Exit code 3 if any sample could not be made.")
@@ -42,7 +52,7 @@ def generate(
     Exit codes: 0 made (with --strict: all of it), 2 usage or recipe error, 3 data or run error.
     """
     from .data import open_dataset
-    from .generators import items_of, load_recipe
+    from .generators import generate_dataset, items_of, load_recipe
 
     loaded = load_recipe(recipe)
     changes = {"seed": seed, "variants": per_item}
@@ -50,7 +60,15 @@ def generate(
     if n is not None and per_item is not None:
         raise UsageError("give --n or --per-item, not both")
     data = open_dataset(real, split=split)
-    report = loaded.run(items_of(data), out, n=n, workers=workers)
+    report = generate_dataset(
+        loaded,
+        items_of(data),
+        out,
+        form=form.value,
+        n=n,
+        source=data.name,
+        workers=workers,
+    )
     _say(report, data)
     typer.echo(f"next: evalsuite gate {shlex.quote(real)} {shlex.quote(str(out))}")
     if strict and report.failures:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .combine import Chain as Chain
     from .combine import Compose as Compose
-    from .combine import On as On
     from .combine import OneOf as OneOf
     from .combine import Sometimes as Sometimes
+    from .combine import Within as Within
     from .folder import Failure as Failure
     from .folder import FolderReport as FolderReport
     from .folder import generate_folder as generate_folder
+    from .formats import generate_dataset as generate_dataset
     from .image.corruptions import CORRUPTIONS as CORRUPTIONS
     from .image.corruptions import Corrupt as Corrupt
     from .image.corruptions import corrupt as corrupt
@@ -54,8 +55,9 @@ if TYPE_CHECKING:
 _WHERE = {
     name: module
     for module, names in {
-        ".combine": ("Chain", "Compose", "On", "OneOf", "Sometimes"),
+        ".combine": ("Chain", "Compose", "OneOf", "Sometimes", "Within"),
         ".folder": ("Failure", "FolderReport", "generate_folder"),
+        ".formats": ("generate_dataset",),
         ".image.corruptions": ("CORRUPTIONS", "Corrupt", "corrupt"),
         ".image.learned": ("ClassSampler",),
         ".null": ("Identity", "Noise", "duplicates", "resampled"),

@@ -299,7 +299,7 @@ class Sometimes:
         return self.operation.apply(value, params["params"]) if params["applied"] else value
 
 
-class On:
+class Within:
     """An operation on one part of a record; the other parts stay as they are.
 
     What the operation gives replaces the record's part of that modality, or is added to it: an
@@ -311,7 +311,7 @@ class On:
         From any modality to any.
     """
 
-    name: ClassVar[str] = "on"
+    name: ClassVar[str] = "within"
     version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.RECORD
     output: ClassVar[Modality] = Modality.RECORD
@@ -324,9 +324,9 @@ class On:
         """The operation."""
         return (self.operation,)
 
-    def with_parts(self, parts: Sequence[Operation]) -> On:
+    def with_parts(self, parts: Sequence[Operation]) -> Within:
         """Give the same of another operation."""
-        return On(parts[0])
+        return Within(parts[0])
 
     @property
     def params(self) -> Params:

@@ -238,12 +238,12 @@ def generate_folder(
                 f"{out} holds {len(lost)} children of items that are no longer there (first: "
                 f"{earlier[lost[0]]['id']}): use a new folder, or give all the items"
             )
-        _write(out / _STATE / "failures.jsonl", _lines(_failure_rows(failures)))
+        write_whole(out / _STATE / "failures.jsonl", _lines(_failure_rows(failures)))
         if not rows:
             raise DataError(
                 f"nothing could be made of {n_items} items; the first reason: {failures[0].reason}"
             )
-        _write(out / METADATA, _lines(rows))
+        write_whole(out / METADATA, _lines(rows))
         journal.truncate(0)
     return FolderReport(
         path=out,
@@ -341,7 +341,7 @@ class _Run:
             return Failure(item.id, variant, f"{type(error).__name__}: {error}")
         names = {}
         for column, (name, data) in files.items():
-            _write(self.out / name, data)
+            write_whole(self.out / name, data)
             names[column] = name
         if isinstance(made, Parts):
             placed["label"] = made.label
@@ -473,7 +473,7 @@ def _folder(out: Path, job: _Row) -> Iterator[IO[str]]:
                 f"{out} is not empty and was not made by a generator: name a new folder"
             )
         state.mkdir(parents=True, exist_ok=True)
-        _write(state / "job.json", (json.dumps(job, sort_keys=True, indent=1) + "\n").encode())
+        write_whole(state / "job.json", (json.dumps(job, sort_keys=True, indent=1) + "\n").encode())
     elif (found := json.loads((state / "job.json").read_bytes())) != json.loads(to_json(job)):
         changed = sorted(k for k in job if found.get(k) != job[k])
         raise UsageError(
@@ -519,7 +519,7 @@ def _earlier(out: Path) -> dict[str, _Row]:
     return rows
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a whole file or none: to a temporary one, to the disc, then under its name."""
     state = path.parent if path.parent.name == _STATE else path.parent / _STATE
     part = state / f"{path.name}.part"

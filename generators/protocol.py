@@ -472,7 +472,7 @@ _OPERATIONS: dict[str, str] = {
         "corrupt": "image.corruptions:Corrupt",
         "identity": "null:Identity",
         "noise": "null:Noise",
-        "on": "combine:On",
+        "within": "combine:Within",
         "one_of": "combine:OneOf",
         "sometimes": "combine:Sometimes",
     }.items()
