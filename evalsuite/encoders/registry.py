@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,63 @@ def load_encoder(
         If the spec names no model, the weights are not at hand, are not the recorded ones, or do
         not fit, or a library is missing. The message says what to do.
     """
+    wanted, family, name, which = _parse(spec, device, backend, allow_download, path, cache)
+    spec = wanted.spec
+    if spec == DEFAULT:
+        return _load_lite0(wanted)
+    if spec == INCEPTION:
+        return _load_inception(wanted)
+    if family == "timm" and name:
+        return _load_timm(wanted, name, which)
+    if family == "open_clip" and name:
+        return _load_open_clip(wanted, name, which)[0]
+    raise ModelError(
+        f"unknown encoder {spec!r}: use {DEFAULT!r}, {INCEPTION!r}, 'timm/<name>[@tag or path]' "
+        "or 'open_clip/<architecture>[@tag or path]'"
+    )
+
+
+def load_open_clip(
+    spec: str,
+    *,
+    device: str = "auto",
+    allow_download: bool = False,
+    cache: FeatureCache | None = None,
+) -> tuple[ImageEncoder, Callable[[], Any]]:
+    """Find both towers of an open_clip model.
+
+    Parameters
+    ----------
+    spec, device, allow_download, cache
+        As for :func:`load_encoder`.
+
+    Returns
+    -------
+    encoder : ImageEncoder
+        The image tower.
+    model : callable
+        Gives the whole model, on its device: the one that the encoder runs, loaded once.
+
+    Raises
+    ------
+    ModelError
+        As :func:`load_encoder`.
+    """
+    wanted, family, name, which = _parse(spec, device, "torch", allow_download, None, cache)
+    if family != "open_clip" or not name:
+        raise ModelError(f"{spec!r} is not 'open_clip/<architecture>[@tag or path]'")
+    return _load_open_clip(wanted, name, which)
+
+
+def _parse(
+    spec: str,
+    device: str,
+    backend: Backend,
+    allow_download: bool,
+    path: str | os.PathLike[str] | None,
+    cache: FeatureCache | None,
+) -> tuple[_Wanted, str, str, str]:
+    """Take a spec apart: what is wanted, the family, the name in it, the tag."""
     if backend not in ("auto", "onnxruntime", "torch"):
         raise ModelError(f"backend must be auto, onnxruntime or torch, got {backend!r}")
     if not allow_download:
@@ -102,19 +160,7 @@ def load_encoder(
     given = Path(path) if path is not None else None
     if given is not None and not given.is_file():
         raise ModelError(f"there is no weights file {str(given)!r} for {spec!r}")
-    wanted = _Wanted(spec, device, backend, allow_download, given, cache)
-    if spec == DEFAULT:
-        return _load_lite0(wanted)
-    if spec == INCEPTION:
-        return _load_inception(wanted)
-    if family == "timm" and name:
-        return _load_timm(wanted, name, which)
-    if family == "open_clip" and name:
-        return _load_open_clip(wanted, name, which)
-    raise ModelError(
-        f"unknown encoder {spec!r}: use {DEFAULT!r}, {INCEPTION!r}, 'timm/<name>[@tag or path]' "
-        "or 'open_clip/<architecture>[@tag or path]'"
-    )
+    return _Wanted(spec, device, backend, allow_download, given, cache), family, name, which
 
 
 class WrongWeightsError(ModelError):
@@ -446,7 +492,7 @@ def _load_timm(wanted: _Wanted, name: str, tag: str) -> ImageEncoder:
 # --- open_clip ------------------------------------------------------------------------------------
 
 
-def _load_open_clip(wanted: _Wanted, name: str, tag: str) -> ImageEncoder:
+def _load_open_clip(wanted: _Wanted, name: str, tag: str) -> tuple[ImageEncoder, Callable[[], Any]]:
     _require("open_clip", "open-clip-torch", "models")
     import open_clip
 
@@ -486,16 +532,24 @@ def _load_open_clip(wanted: _Wanted, name: str, tag: str) -> ImageEncoder:
         path, source, model_config["embed_dim"], preprocessing.describe(), device
     )
 
-    def build() -> Apply:
+    lock = threading.Lock()
+    loaded: list[Any] = []
 
-        try:
-            model = open_clip.create_model(
-                name, load_weights=False, force_quick_gelu=bool(config.get("quick_gelu"))
-            )
-            open_clip.load_checkpoint(model, str(path), weights_only=True)
-        except Exception as error:  # unpickling, keys or shapes: each library has its own
-            raise ModelError(f"{path.name!r} does not load as {name}: {error}") from error
-        model = model.eval().to(device)
+    def both() -> Any:
+        with lock:
+            if not loaded:
+                try:
+                    model = open_clip.create_model(
+                        name, load_weights=False, force_quick_gelu=bool(config.get("quick_gelu"))
+                    )
+                    open_clip.load_checkpoint(model, str(path), weights_only=True)
+                except Exception as error:  # unpickling, keys or shapes: each has its own
+                    raise ModelError(f"{path.name!r} does not load as {name}: {error}") from error
+                loaded.append(model.eval().to(device))
+            return loaded[0]
+
+    def build() -> Apply:
+        model = both()
 
         def apply(x: torch.Tensor) -> torch.Tensor:
             features: torch.Tensor = model.encode_image(x, normalize=False)
@@ -503,10 +557,11 @@ def _load_open_clip(wanted: _Wanted, name: str, tag: str) -> ImageEncoder:
 
         return apply
 
-    return TorchEncoder(
+    encoder = TorchEncoder(
         info, preprocessing, build, device=device, batch_size=batch,
         mean=preprocessing.mean, std=preprocessing.std,
     )  # fmt: skip
+    return encoder, both
 
 
 # --- finding files --------------------------------------------------------------------------------
