@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audio import DecodedAudio as DecodedAudio
+    from .audio import decode_audio as decode_audio
     from .dataset import BadSample as BadSample
     from .dataset import Dataset as Dataset
     from .dataset import Limits as Limits
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from .images import set_fingerprint as set_fingerprint
 
 _LAZY = {
+    "DecodedAudio": "audio",
+    "decode_audio": "audio",
     "BadSample": "dataset",
     "Dataset": "dataset",
     "Limits": "dataset",

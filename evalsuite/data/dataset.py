@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
 
 from evalsuite.errors import DataError
 
@@ -20,6 +21,12 @@ Kind: TypeAlias = Literal[
     "truncated",
     "oversized",
     "not_an_image",
+    "not_audio",
+    "not_text",
+    "not_finite",
+    "empty",
+    "control_characters",
+    "missing_partner",
     "outside_folder",
     "missing",
     "duplicate_id",
@@ -28,14 +35,23 @@ Kind: TypeAlias = Literal[
 ]
 """Everything that can be wrong with a sample; docs/data.md says what each one means."""
 
+Modality: TypeAlias = Literal["image", "audio", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "audio", "text")
+"""In the order in which they are named everywhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One item of a data set: where it is and what the data set says of it, not its content.
+    """One record of a data set: where it is and what the data set says of it, not its content.
 
     ``id`` is unique within the data set. ``source`` is for people: a path relative to the data
-    set, ``shard.tar#member`` or ``file.parquet#row 12``. All strings are valid Unicode but
-    otherwise as the data has them: they may hold HTML or control characters.
+    set, ``shard.tar#member`` or ``file.parquet#row 12``; of a record of several files it is the
+    first. All strings are valid Unicode but otherwise as the data has them: they may hold HTML or
+    control characters.
+
+    ``media`` names the binary parts, of ``image`` and ``audio`` in this order; :attr:`text` is the
+    text part. ``parents`` are the ids of the samples that this one was made from, ``lang`` is its
+    language as the data set names it.
     """
 
     id: str
@@ -44,6 +60,14 @@ class Sample:
     group: str | None = None
     split: str | None = None
     text: str | None = None
+    media: tuple[str, ...] = ("image",)
+    parents: tuple[str, ...] = ()
+    lang: str | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the record holds: its media, then ``text`` if it has one."""
+        return self.media if self.text is None else (*self.media, "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +88,22 @@ class Problem:
 class Limits:
     """How much one sample may ask for before it is refused.
 
-    ``max_bytes`` is for one encoded file, ``max_pixels`` for one decoded picture (checked against
-    the header, before anything is decoded), ``max_line`` for one line of metadata in bytes. Links
-    out of the folder are never followed: there is no setting for it.
+    ``max_bytes`` is for one encoded file that is read into memory, ``max_pixels`` for one decoded
+    picture (checked against the header, before anything is decoded), ``max_line`` for one line of
+    metadata in bytes, ``max_text`` for one text in bytes of UTF-8. ``max_seconds`` refuses nothing:
+    of a longer recording, excerpts are read. Links out of the folder are never followed: there is
+    no setting for it.
     """
 
     max_bytes: int = 256 * 2**20
     max_pixels: int = 100_000_000
     max_line: int = 2**20
+    max_seconds: float = 600.0
+    max_text: int = 2**20
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_line"):
-            if getattr(self, name) < 1:
+        for name in ("max_bytes", "max_pixels", "max_line", "max_seconds", "max_text"):
+            if not getattr(self, name) >= 1:  # written so that NaN is refused too
                 raise DataError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
@@ -102,6 +130,10 @@ class Store(Protocol):
         """Give the encoded bytes, from any thread; raise :class:`BadSample` if that fails."""
         ...
 
+    def open(self, where: Any) -> BinaryIO:
+        """Give a file to read them from, in memory only where there is no other way."""
+        ...
+
 
 @dataclass(slots=True)
 class Contents:
@@ -111,7 +143,8 @@ class Contents:
     format: str
     root: Path | None
     store: Store
-    found: list[tuple[Sample, Any]] = field(default_factory=list)
+    found: list[tuple[Sample, tuple[Any, ...]]] = field(default_factory=list)
+    """Each sample, with where each of its ``media`` is."""
     problems: list[Problem] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     by_location: bool = False
@@ -133,11 +166,14 @@ class Dataset:
         The folder that holds it; None for a data set in memory.
     samples : sequence of Sample
         All that was found and not refused. That each can be read is known only after reading it.
+    modalities : tuple of str
+        What its samples hold, of ``image``, ``audio`` and ``text`` in this order. That all hold
+        all of it is not said: see :func:`partners`.
     problems : list of Problem
         Whatever was refused or odd when the data set was opened, in the order of the samples.
     ignored : dict of str to int
         Files that are no samples and no problem, by reason: ``hidden``, ``system``,
-        ``companion`` (text beside the pictures), ``directory_link``.
+        ``companion`` (text beside the media), ``other``, ``directory_link``.
     """
 
     def __init__(self, contents: Contents, split: str | None = None) -> None:
@@ -160,6 +196,15 @@ class Dataset:
                     f"{self.name!r} has no split {split!r}; "
                     + (f"it has {', '.join(map(repr, splits))}" if splits else "it names no splits")
                 )
+        present = Counter(sample.modalities for sample, _ in found)
+        expected = partners(present)
+        for sample, _ in found:
+            for lacking in expected - set(sample.modalities):
+                detail = f"it has no {lacking}, which most records of this data set have"
+                problems.append(Problem(sample.id, "missing_partner", detail, lost=False))
+        self.modalities: tuple[str, ...] = tuple(
+            name for name in MODALITIES if any(name in held for held in present)
+        )
         self.problems = sorted(problems, key=lambda p: (p.sample, p.kind, p.detail))
         if not found:
             raise DataError(_nothing(self.name, self.format, self.problems, self.ignored))
@@ -178,17 +223,40 @@ class Dataset:
             f"{len(self.problems)} problems>"
         )
 
-    def read(self, sample: Sample) -> bytes:
+    def read(self, sample: Sample, modality: str | None = None) -> bytes:
         """Give the encoded bytes of a sample, from any thread.
+
+        Parameters
+        ----------
+        sample : Sample
+        modality : str, optional
+            Which of its parts: of a text, the UTF-8. By default the only binary one, or the text
+            of a sample that has none.
 
         Raises
         ------
         BadSample
             If it cannot be read, is empty or is larger than the limit.
         KeyError
-            If it is not a sample of this data set.
+            If it is not a sample of this data set, or has no such part.
+        DataError
+            If it has several binary parts and none is named.
         """
-        return self._store.read(self._where[sample.id])
+        modality = _part(sample, modality)
+        if modality == "text" and sample.text is not None:
+            return sample.text.encode()
+        return self._store.read(self._where[sample.id][sample.media.index(modality)])
+
+    def open(self, sample: Sample, modality: str | None = None) -> BinaryIO:
+        """Give a file that can be sought in, for a part that may be too long for memory.
+
+        ``Limits.max_bytes`` does not hold for it where it is a file, or a member of a tar: nothing
+        is read but what is asked for. Parameters and errors are those of :meth:`read`. Close it.
+        """
+        modality = _part(sample, modality)
+        if modality == "text" and sample.text is not None:
+            return io.BytesIO(sample.text.encode())
+        return self._store.open(self._where[sample.id][sample.media.index(modality)])
 
     @property
     def n_found(self) -> int:
@@ -215,20 +283,23 @@ def open_dataset(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
 ) -> Dataset:
-    """Open a data set of images, whatever its format, without reading its images.
+    """Open a data set of images, recordings, texts or records of these, whatever its format.
+
+    Images and recordings are not read; texts are.
 
     Parameters
     ----------
     source : path or datasets.Dataset
-        A folder of images (class folders become labels), with or without ``metadata.jsonl`` or
-        ``metadata.csv``; a Parquet file or a folder of them; a WebDataset tar or a folder of
-        them; a data set written by ``datasets``' ``save_to_disk``; a JSONL, CSV or TSV manifest
-        with paths; or a ``datasets.Dataset`` in memory.
+        A folder of images or recordings (class folders become labels), with or without
+        ``metadata.jsonl`` or ``metadata.csv``; a folder of ``.txt`` files; a Parquet file or a
+        folder of them; a WebDataset tar or a folder of them; a data set written by ``datasets``'
+        ``save_to_disk``; a JSONL, CSV or TSV manifest with paths or texts; or a
+        ``datasets.Dataset`` in memory.
     limits : Limits, optional
         What is refused as too large.
     columns : mapping, optional
         Where the columns have names of their own: ``{"label": "defect", "group": "module"}``.
-        Keys: image, id, label, group, split, text.
+        Keys: image, audio, id, label, group, split, text, parents, lang.
     split : str, optional
         Keep the samples of this split only.
 
@@ -266,7 +337,47 @@ def open_dataset(
     return Dataset(readers.read(path, limits, columns), split)
 
 
-def _unique(found: list[tuple[Sample, Any]], problems: list[Problem]) -> list[tuple[Sample, Any]]:
+def partners(records: Mapping[tuple[str, ...], int]) -> frozenset[str]:
+    """Give the modalities that each record of a set is expected to hold.
+
+    Parameters
+    ----------
+    records : mapping of tuple of str to int
+        How many records hold which modalities.
+
+    Returns
+    -------
+    frozenset of str
+        A set is one of pairs (or triples) if more than half of its records hold two modalities or
+        more; a record should then hold whatever more than half of them do. In any other set, such
+        as a mixed folder of images and recordings, nothing is expected: the result is empty.
+    """
+    total = sum(records.values())
+    if 2 * sum(count for held, count in records.items() if len(held) > 1) <= total:
+        return frozenset()
+    holders: Counter[str] = Counter()
+    for held, count in records.items():
+        holders.update(dict.fromkeys(held, count))
+    return frozenset(name for name, count in holders.items() if 2 * count > total)
+
+
+def _part(sample: Sample, modality: str | None) -> str:
+    """Give the part that is meant."""
+    if modality is None:
+        if len(sample.media) > 1:
+            raise DataError(
+                f"{sample.id!r} has {' and '.join(sample.media)}: say which, as in "
+                f"read(sample, {sample.media[0]!r})"
+            )
+        return sample.media[0] if sample.media else "text"
+    if modality not in sample.modalities:
+        raise KeyError(f"{sample.id!r} has no {modality}; it has {', '.join(sample.modalities)}")
+    return modality
+
+
+def _unique(
+    found: list[tuple[Sample, tuple[Any, ...]]], problems: list[Problem]
+) -> list[tuple[Sample, tuple[Any, ...]]]:
     """Give every repeated id but the first a suffix, and report it."""
     taken = {sample.id for sample, _ in found}
     if len(taken) == len(found):

@@ -7,12 +7,14 @@ Arrow copy of the listing to a cache; what evalsuite owes its users is to name e
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import re
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
 from .dataset import BadSample, Kind, Limits, Problem
 
@@ -204,6 +206,37 @@ def head(path: str) -> bytes:
         os.close(handle)
 
 
+def _opened(path: str) -> tuple[int, int]:
+    """Open a regular file; give its handle and size, or raise BadSample."""
+    try:
+        handle = os.open(path, _FLAGS)
+    except OSError as error:
+        raise bad_file(error) from None
+    except ValueError as error:
+        raise BadSample("unreadable", f"no such path can exist: {error}") from None
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode):
+        return handle, status.st_size
+    os.close(handle)
+    kind: Kind = "unreadable" if stat.S_ISDIR(status.st_mode) else "special_file"
+    raise BadSample(kind, describe(status.st_mode))
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a regular file.
+
+    Raises
+    ------
+    BadSample
+        If it is no regular file, empty or cannot be opened.
+    """
+    handle, size = _opened(path)
+    if size == 0:
+        os.close(handle)
+        raise BadSample("truncated", "it is empty: 0 bytes")
+    return open(handle, "rb")  # noqa: PTH123 - whoever asked for it closes it
+
+
 def read_file(path: str, limits: Limits, offset: int = 0, size: int | None = None) -> bytes:
     """Read a regular file, or ``size`` bytes of it from ``offset``.
 
@@ -213,18 +246,9 @@ def read_file(path: str, limits: Limits, offset: int = 0, size: int | None = Non
         If it is no regular file, empty, larger than ``limits.max_bytes``, shorter than
         ``offset + size`` or cannot be read.
     """
+    handle, there = _opened(path)
     try:
-        handle = os.open(path, _FLAGS)
-    except OSError as error:
-        raise bad_file(error) from None
-    except ValueError as error:
-        raise BadSample("unreadable", f"no such path can exist: {error}") from None
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind: Kind = "unreadable" if stat.S_ISDIR(status.st_mode) else "special_file"
-            raise BadSample(kind, describe(status.st_mode))
-        length = status.st_size if size is None else size
+        length = there if size is None else size
         if length == 0:
             raise BadSample("truncated", "it is empty: 0 bytes")
         if length > limits.max_bytes:
@@ -246,6 +270,44 @@ def read_file(path: str, limits: Limits, offset: int = 0, size: int | None = Non
     return data
 
 
+class Window(io.RawIOBase):
+    """A part of a file, as a file of its own."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size = file, offset, size
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move within the part, or behind its end."""
+        start = (0, self._at, self._size)[whence]
+        if start + offset < 0:
+            raise ValueError(f"a seek to {start + offset}, before the start")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read up to the end of the part."""
+        count = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
 class FileStore:
     """Samples that are files of their own: ``where`` is the resolved path."""
 
@@ -255,3 +317,7 @@ class FileStore:
     def read(self, where: str) -> bytes:
         """Read the file."""
         return read_file(where, self.limits)
+
+    def open(self, where: str) -> BinaryIO:
+        """Open the file."""
+        return open_file(where)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
@@ -166,7 +166,7 @@ def decode_image(
         raise BadSample("oversized", f"{len(data):,} bytes; at most {limits.max_bytes:,} are read")
     form = sniff(data[:64])
     if form is None:
-        raise BadSample("not_an_image", _what(data[:512]))
+        raise BadSample("not_an_image", what_is(data[:512]))
     try:
         image = _reader(form)(io.BytesIO(data))
         _check_size(image.size, limits)
@@ -308,14 +308,14 @@ def _orientation(image: Any, notes: set[str]) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _what(head: bytes) -> str:
-    """Say what this is instead of an image."""
+def what_is(head: bytes, wanted: str = "image") -> str:
+    """Say what this is instead of an image, or whatever was wanted."""
     for pattern, words in _NOT_IMAGES:
         if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
             return f"it is {words}"
     if all(32 <= byte < 127 or byte in b"\t\n\r" for byte in head):
         return "it is text"
-    return f"it starts like no image format that is read: {head[:8].hex(' ')}"
+    return f"it starts like no {wanted} format that is read: {head[:8].hex(' ')}"
 
 
 def _damaged(form: str, error: Exception, data: bytes) -> BadSample:
@@ -348,9 +348,15 @@ def _wrong_ending(name: str, form: str) -> bool:
     return EXTENSIONS.get(name[dot:].lower()) != form
 
 
-def sample_hash(data: bytes) -> str:
-    """Give the SHA-256 of a sample's encoded bytes, in hex."""
-    return hashlib.sha256(data).hexdigest()
+def sample_hash(data: bytes | BinaryIO) -> str:
+    """Give the SHA-256 of a sample's encoded bytes, in hex; of a file, from its start on."""
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    data.seek(0)
+    digest = hashlib.sha256()
+    while block := data.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def set_fingerprint(samples: Iterable[tuple[str, str | None, str | None]]) -> str:

@@ -1,16 +1,19 @@
-"""Find out what format a path holds; read folders of images and manifests."""
+"""Find out what format a path holds; read folders of files and manifests."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evalsuite.errors import DataError
 
-from .dataset import BadSample, Contents, Limits, Problem, Sample
+from . import audio, images
+from .dataset import BadSample, Contents, Limits, Problem
 from .files import (
     FileStore,
     Listing,
@@ -19,19 +22,29 @@ from .files import (
     describe,
     head,
     list_folder,
+    read_file,
     regular,
     relative,
 )
-from .images import sniff
-from .rows import Columns, RowFile
+from .rows import MEDIA, Columns, RowFile, make_sample, named_files
+from .texts import decode_text, is_numbers
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _MANIFESTS = (".jsonl", ".ndjson", ".csv", ".tsv")
 _SPLITS = frozenset(
     {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 )
-_CONTAINERS = frozenset({"data", "image", "images", "img", "imgs", "files"})
-# Files that people put beside pictures. They are no samples, unless their content is a picture.
+_BY_MODALITY = {
+    **dict.fromkeys(("image", "images", "img", "imgs"), "image"),
+    **dict.fromkeys(("audio", "audios", "wav", "wavs"), "audio"),
+    **dict.fromkeys(
+        ("text", "texts", "txt", "caption", "captions", "transcript", "transcripts"), "text"
+    ),
+}
+"""Folders in which the parts of records may lie: ``images/7.jpg`` and ``audio/7.wav``."""
+_CONTAINERS = frozenset({"data", "files", *_BY_MODALITY})
+# Files that people put beside media. They are no samples, unless their content is a medium, or they
+# are the texts.
 _COMPANIONS = frozenset(
     {
         ".cfg", ".conf", ".csv", ".htm", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".md5",
@@ -81,7 +94,7 @@ def _read_directory(path: Path, limits: Limits, columns: dict[str, str]) -> Cont
     endings = {posixpath.splitext(name)[1].lower() for name in listing.files}
     metadata = {name for name in listing.files if posixpath.basename(name).lower() in _METADATA}
     shards = endings & {".parquet", ".tar"}
-    if shards and not metadata and not _has_pictures(listing):
+    if shards and not metadata and not _has_media(listing):
         if len(shards) == 2:
             raise DataError(
                 f"{path.name!r} holds Parquet and tar files: give the folder of one of them"
@@ -96,20 +109,72 @@ def _read_directory(path: Path, limits: Limits, columns: dict[str, str]) -> Cont
     return _read_folder(path, listing, metadata, limits, columns)
 
 
-def _has_pictures(listing: Listing) -> bool:
-    """Whether a file that is neither a shard nor a companion is a picture."""
+def _has_media(listing: Listing) -> bool:
+    """Whether a file that is neither a shard nor a companion is an image or a recording."""
     for name, path in listing.files.items():
         ending = posixpath.splitext(name)[1].lower()
-        if ending not in (".parquet", ".tar") and sniff(head(path)) is not None:
+        if ending not in (".parquet", ".tar") and medium_of(head(path)) is not None:
             return True
     return False
 
 
+def medium_of(start: bytes) -> str | None:
+    """Say what content is that starts like this: ``image``, ``audio`` or neither."""
+    if images.sniff(start) is not None:
+        return "image"
+    return "audio" if audio.sniff(start) is not None else None
+
+
+def medium_by_ending(name: str) -> str | None:
+    """Say what a file should be by its ending."""
+    ending = posixpath.splitext(name)[1].lower()
+    if ending in images.EXTENSIONS:
+        return "image"
+    return "audio" if ending in audio.EXTENSIONS else None
+
+
 def is_companion(name: str, path: str) -> bool:
-    """Whether a file is text beside the pictures, and not a picture with such a name."""
+    """Whether a file is text beside the media, and not a medium with such a name."""
+    return _companion_name(name) and medium_of(head(path)) is None
+
+
+def _companion_name(name: str) -> bool:
     stem, ending = posixpath.splitext(posixpath.basename(name).lower())
-    by_name = ending in _COMPANIONS or (ending == "" and stem in _COMPANION_NAMES)
-    return by_name and sniff(head(path)) is None
+    return ending in _COMPANIONS or (ending == "" and stem in _COMPANION_NAMES)
+
+
+@dataclass(slots=True)
+class _Record:
+    """What becomes a sample: the files of its parts, by modality, and what a row says of it."""
+
+    parts: dict[str, str]
+    fields: dict[str, str | None] = field(default_factory=dict)
+    id: str = ""
+
+
+class _Files:
+    """The files of a data set, and what each of them is."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.paths = dict(files)
+        self.kinds: dict[str, str] = {}
+        """``image`` or ``audio``, by content, or else by its ending; others are not in it."""
+        for name, path in files.items():
+            kind = medium_of(head(path)) or medium_by_ending(name)
+            if kind is not None:
+                self.kinds[name] = kind
+        counts = Counter(self.kinds.values())
+        self.main = "audio" if counts["audio"] > counts["image"] else "image"
+        """What most are: what is neither is taken for it, so that decoding says what it is."""
+
+    def is_text(self, name: str) -> bool:
+        """Whether a file is the text of a sample."""
+        stem, ending = posixpath.splitext(posixpath.basename(name).lower())
+        return ending == ".txt" and stem not in _COMPANION_NAMES and name not in self.kinds
+
+    def kind(self, name: str) -> str:
+        """Say what a file is, or is to be reported as."""
+        return self.kinds.get(name) or ("text" if self.is_text(name) else self.main)
 
 
 def _read_folder(
@@ -128,39 +193,120 @@ def _read_folder(
             f"columns= names {', '.join(map(repr, columns.values()))}, but {path.name!r} has no "
             "metadata.jsonl, metadata.csv or metadata.parquet"
         )
-    candidates = {name: file for name, file in listing.files.items() if name not in metadata}
-    rows = _metadata_rows(metadata, listing, candidates, limits, columns)
-    pictures: dict[str, str] = {}
-    for name, file in candidates.items():
-        if name not in rows and is_companion(name, file):
-            contents.ignored["companion"] += 1
-        else:
-            pictures[name] = file
-    folders = _folders(pictures)
+    files = _Files({name: file for name, file in listing.files.items() if name not in metadata})
+    rows = _metadata_records(metadata, listing, files, limits, columns)
+    named = {name for row in rows for name in row.parts.values()}
+    media = [n for n in files.paths if n not in named and not _is_beside(n, files)]
+    texts = [n for n in files.paths if n not in named and files.is_text(n)]
+    if not files.kinds and (texts or any(not row.parts.keys() & set(MEDIA) for row in rows)):
+        contents.ignored["other"] += len(media)  # in a set of texts, these can be no samples
+        media = []
+    if (files.kinds and metadata) or any(not row.parts for row in rows):
+        texts = []
+    layout = _layout([*media, *named], texts, files)
+    if metadata:
+        records = [_Record({files.kind(name): name}) for name in (*media, *texts)]
+    else:
+        records = _by_stem(media, texts, layout, files, limits)
+    used = named.union(*(record.parts.values() for record in records))
+    if beside := sum(_is_beside(name, files) for name in files.paths.keys() - used):
+        contents.ignored["companion"] += beside
+    if rows:
+        for record in records:
+            name = clean(next(iter(record.parts.values())))
+            detail = "no row of the metadata names this file"
+            contents.problems.append(Problem(name, "bad_metadata", detail, lost=False))
     # One vocabulary of labels: the folders' names are none where the metadata has labels.
-    by_row = any(row.get("label") for row in rows.values())
-    for name, file in pictures.items():
-        row = rows.get(name)
-        label, split = folders[name]
-        if by_row:
-            label = None
-        source = clean(name)
-        if row is None:
-            contents.found.append((Sample(source, source, label=label, split=split), file))
-            if rows:
-                detail = "no row of the metadata names this file"
-                contents.problems.append(Problem(source, "bad_metadata", detail, lost=False))
-            continue
-        sample = Sample(
-            id=row.get("id") or source,
-            source=source,
-            label=row.get("label") or label,
-            group=row.get("group"),
-            split=row.get("split") or split,
-            text=row.get("text"),
-        )
-        contents.found.append((sample, file))
+    by_row = any(row.fields.get("label") for row in rows)
+    for record in (*rows, *records):
+        label, split, _ = layout.get(next(iter(record.parts.values()), ""), (None, None, ""))
+        _add(record, files.paths, limits, contents, None if by_row else label, split, layout)
     return contents
+
+
+def _is_beside(name: str, files: _Files) -> bool:
+    return _companion_name(name) and name not in files.kinds
+
+
+def _by_stem(
+    media: list[str],
+    texts: list[str],
+    layout: Mapping[str, tuple[str | None, str | None, str]],
+    files: _Files,
+    limits: Limits,
+) -> list[_Record]:
+    """Make one record of an image, a recording and a text that have one name.
+
+    Where there are two images of a name, or two recordings, nobody knows what belongs together.
+    """
+    stems: dict[str, dict[str, list[str]]] = {}
+    for name in (*media, *texts):
+        parts = stems.setdefault(layout[name][2], {})
+        parts.setdefault(files.kind(name), []).append(name)
+    records = []
+    for parts in stems.values():
+        if not parts.keys() & set(MEDIA):
+            if not media:
+                records += [_Record({"text": name}) for name in parts["text"]]
+        elif all(len(names) == 1 for names in parts.values()):
+            record = {kind: names[0] for kind, names in parts.items()}
+            if "text" in record and _no_caption(files.paths[record["text"]], limits):
+                del record["text"]
+            records.append(_Record(record))
+        else:
+            records += [_Record({k: n}) for k in MEDIA for n in parts.get(k, ())]
+    return records
+
+
+def _no_caption(path: str, limits: Limits) -> bool:
+    """Whether a text holds numbers only: boxes of objects, as YOLO has them beside a picture."""
+    try:
+        return is_numbers(_text(path, limits))
+    except BadSample:
+        return False
+
+
+def _text(path: str, limits: Limits) -> str:
+    """Read a file that is a text; raise BadSample if it is none."""
+    try:
+        return decode_text(read_file(path, replace(limits, max_bytes=limits.max_text + 1)), limits)
+    except BadSample as bad:
+        if bad.kind == "truncated":
+            return ""
+        raise
+
+
+def _add(
+    record: _Record,
+    paths: Mapping[str, str],
+    limits: Limits,
+    contents: Contents,
+    label: str | None,
+    split: str | None,
+    layout: Mapping[str, tuple[str | None, str | None, str]],
+) -> None:
+    """Make a sample of a record."""
+    media = {medium: record.parts[medium] for medium in MEDIA if medium in record.parts}
+    names = list(media.values()) or list(record.parts.values())
+    name = record.id or clean(names[0])
+    if len(names) > 1:
+        stems = {layout[n][2] for n in names if n in layout}
+        name = clean(stems.pop() if len(stems) == 1 else "+".join(names))
+    fields = record.fields
+    if "text" in record.parts and fields.get("text") is None:
+        try:
+            fields = fields | {"text": _text(paths[record.parts["text"]], limits)}
+        except BadSample as bad:
+            problem = bad.problem(fields.get("id") or name)
+            contents.problems.append(replace(problem, lost=not media))
+            if not media:
+                return
+    source = clean(names[0]) if names else name
+    sample = make_sample(
+        fields, media, limits, contents.problems, id=name, source=source, label=label, split=split
+    )
+    if sample is not None:
+        contents.found.append((sample, tuple(paths[media[medium]] for medium in sample.media)))
 
 
 def split_of(name: str) -> str | None:
@@ -172,67 +318,146 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def _folders(names: Iterable[str]) -> dict[str, tuple[str | None, str | None]]:
-    """Give label and split of each file by the folders that it is in.
+def _layout(
+    media: list[str], texts: list[str], files: _Files
+) -> dict[str, tuple[str | None, str | None, str]]:
+    """Give label and split of each file by the folders that it is in, and the name of its record.
 
-    A lone top folder with a name like ``images`` means nothing. If all the files are in folders
-    named like splits, these are the splits. Of what remains, the first folder is the label.
+    A lone top folder with a name like ``images`` means nothing, nor do several, if each holds the
+    modality that it is named after. If all the files are in folders named like splits, these are
+    the splits. Of what remains, the first folder is the label.
     """
-    parts = {name: name.split("/")[:-1] for name in names}
-    while True:
-        tops = {folders[0] if folders else None for folders in parts.values()}
-        (top,) = tops if len(tops) == 1 else (None,)
-        if top is None or top.lower() not in _CONTAINERS:
-            break
-        parts = {name: folders[1:] for name, folders in parts.items()}
-    has_splits = bool(tops) and all(top is not None and top.lower() in _SPLITS for top in tops)
+    parts = {name: name.split("/")[:-1] for name in (*media, *texts)}
+    leading = media or texts
+    tops = _peel(parts, leading, files)
+    splits: dict[str, str] = {}
+    if tops and all(top.lower() in _SPLITS for top in tops):
+        for name, folders in parts.items():
+            if folders and folders[0].lower() in _SPLITS:
+                splits[name] = folders[0]
+                parts[name] = folders[1:]
+        _peel(parts, leading, files)
     result = {}
     for name, folders in parts.items():
-        split, rest = (folders[0], folders[1:]) if has_splits else (None, folders)
-        result[name] = (clean(rest[0]) if rest else None, clean(split) if split else None)
+        split = splits.get(name)
+        stem = posixpath.splitext(posixpath.basename(name))[0]
+        record = "/".join([*([split] if split else []), *folders, stem])
+        result[name] = (
+            clean(folders[0]) if folders else None,
+            clean(split) if split else None,
+            record,
+        )
     return result
 
 
-def _metadata_rows(
+def _peel(parts: dict[str, list[str]], leading: list[str], files: _Files) -> set[str]:
+    """Take off the top folders that mean nothing; give those that are then on top.
+
+    If a file is in no folder, none is given: then no folder is one of all.
+    """
+    while True:
+        holds: dict[str, set[str]] = {}
+        for name in leading:
+            if not parts[name]:
+                return set()
+            holds.setdefault(parts[name][0], set()).add(files.kind(name))
+        lone = len(holds) == 1 and next(iter(holds)).lower() in _CONTAINERS
+        by_modality = len(holds) > 1 and all(
+            kinds == {_BY_MODALITY.get(top.lower())} for top, kinds in holds.items()
+        )
+        if not (lone or by_modality):
+            return set(holds)
+        for name, folders in parts.items():
+            if folders and folders[0].lower() in _CONTAINERS:
+                parts[name] = folders[1:]
+
+
+def _metadata_records(
     metadata: set[str],
     listing: Listing,
-    candidates: dict[str, str],
+    files: _Files,
     limits: Limits,
     columns: dict[str, str],
-) -> dict[str, dict[str, str | None]]:
-    """Give the fields of each file that a row of the metadata names, by the file's name."""
+) -> list[_Record]:
+    """Give a record for each row of the metadata that names files which are there."""
     problems = listing.problems
-    result: dict[str, dict[str, str | None]] = {}
+    result: list[_Record] = []
+    texts: list[_Record] = []
+    taken: set[tuple[str, ...]] = set()
     refused = {problem.sample for problem in problems}
     finder = Columns(columns)
     for file in sorted(metadata):
         folder = posixpath.dirname(file)
         without = 0
+
+        def find(wanted: str, folder: str = folder) -> tuple[str, str]:
+            name = relative(wanted, folder)
+            if name not in files.paths:
+                raise BadSample("missing", f"there is no file {wanted!r}")
+            return name, files.kind(name)
+
         for number, row in _rows_of(file, listing.files[file], limits, problems, lost=False):
             where = f"{clean(file)}#line {number}"
             fields = finder.fields(row)
-            if "image" not in fields:
+            if not fields.keys() & {"file", *MEDIA}:
                 without += 1
+                if "text" in fields:
+                    texts.append(_Record({}, fields, where))
                 continue
-            wanted = fields["image"]
-            try:
-                name = relative(wanted, folder)
-            except BadSample as bad:
-                problems.append(bad.problem(where))
-                continue
-            if name in result:
-                detail = f"{name!r} has a row already: the first counts"
+            parts, bad = _parts(fields, find)
+            for key, wanted, reason in bad:
+                if reason.kind == "missing" and _refused(wanted, folder) in refused:
+                    continue  # it is reported already, with the reason
+                problems.append(_of_part(key, reason, where, lost=not parts))
+            together = tuple(sorted(parts.values()))
+            if together in taken:
+                detail = f"{' and '.join(map(repr, together))} has a row already: the first counts"
                 problems.append(Problem(where, "bad_metadata", detail, lost=False))
-            elif name in candidates:
-                result[name] = fields
-            elif clean(name) not in refused:  # else it is reported already, with the reason
-                problems.append(Problem(where, "missing", f"there is no file {wanted!r}"))
-        if without:
+            elif parts:
+                taken.add(together)
+                result.append(_Record(parts, fields))
+        if without and (result or files.kinds or not texts):
             detail = f"{without} rows have no column for the file name (file_name)"
             problems.append(Problem(clean(file), "bad_metadata", detail, lost=False))
     if metadata:
         finder.require_given(", ".join(sorted(metadata)))
-    return result
+    # Rows of texts beside media are not theirs; where there are no media, they are the data set.
+    return result or ([] if files.kinds else texts)
+
+
+def _refused(wanted: str, folder: str) -> str | None:
+    try:
+        return clean(relative(wanted, folder))
+    except BadSample:
+        return None
+
+
+def _of_part(key: str, bad: BadSample, where: str, *, lost: bool) -> Problem:
+    """Report a file that a row names: if the rest of the record is kept, say which it was."""
+    return Problem(where, bad.kind, bad.detail if lost else f"{key}: {bad.detail}", lost)
+
+
+def _parts(
+    fields: Mapping[str, str | None], find: Callable[[str], tuple[str, str]]
+) -> tuple[dict[str, str], list[tuple[str, str, BadSample]]]:
+    """Give the files that a row names, by modality, and those that cannot be used, with why.
+
+    Of the latter only the first is lost if there is nothing else: it is one record.
+    """
+    parts: dict[str, str] = {}
+    bad = []
+    for key, wanted in named_files(fields).items():
+        if key in parts:
+            continue
+        try:
+            name, kind = find(wanted)
+        except BadSample as reason:
+            bad.append((key, wanted, reason))
+        else:
+            parts[kind if key == "file" else key] = name
+    if not parts and not bad:
+        bad.append(("file", "", BadSample("bad_metadata", "the row names no file")))
+    return parts, bad if parts else bad[:1]
 
 
 def _rows_of(
@@ -251,46 +476,50 @@ def _rows_of(
 
 
 def _read_manifest(path: Path, limits: Limits, columns: dict[str, str]) -> Contents:
-    """Read a list of files; their paths are relative to the list, and must stay beneath it."""
+    """Read a list of files or of texts; paths are relative to it, and must stay beneath it."""
     root = path.resolve().parent
     top = str(root)
     contents = Contents(path.name, "manifest", root, FileStore(limits))
     problems = contents.problems
     finder = Columns(columns)
-    rows = 0
     names: dict[str, None] = {}
+    paths: dict[str, str] = {}
+    texts: list[_Record] = []
+
+    def find(wanted: str) -> tuple[str, str]:
+        inner = wanted[len(top) + 1 :] if wanted.startswith(top + os.sep) else wanted
+        name = relative(inner, "")
+        if name not in paths:
+            paths[name] = regular(os.path.join(top, name), top)  # noqa: PTH118 - 2 µs, not 10
+        kind = medium_of(head(paths[name])) or medium_by_ending(name)
+        return name, kind or ("text" if name.lower().endswith(".txt") else "image")
+
     for number, row in _rows_of(path.name, str(path), limits, problems, lost=True):
-        rows += 1
         where = f"{path.name}#line {number}"
         fields = finder.fields(row)
         names.update(dict.fromkeys(row))
-        try:
-            wanted = fields.get("image")
-            if wanted is not None and wanted.startswith(top + os.sep):
-                wanted = wanted[len(top) + 1 :]
-            name = relative(wanted, "")
-            file = regular(os.path.join(top, name), top)  # noqa: PTH118 - 2 µs, not 10
-        except BadSample as bad:
-            problems.append(bad.problem(where))
+        if not named_files(fields):
+            texts.append(_Record({}, fields, where))
             continue
-        contents.found.append(
-            (
-                Sample(
-                    id=fields.get("id") or clean(name),
-                    source=clean(name),
-                    label=fields.get("label"),
-                    group=fields.get("group"),
-                    split=fields.get("split"),
-                    text=fields.get("text"),
-                ),
-                file,
-            )
+        parts, bad = _parts(fields, find)
+        for key, _, reason in bad:
+            problems.append(_of_part(key, reason, where, lost=not parts))
+        if parts:
+            _add(_Record(parts, fields), paths, limits, contents, None, None, {})
+    if not names:
+        return contents
+    finder.require_given(path.name)
+    held = finder.of(tuple(names))
+    files = [key for key in ("file", *MEDIA) if key in held]
+    if not files and "text" not in held:
+        raise DataError(
+            f"{path.name!r} has no column of texts, and no column that names the files; it has "
+            f"{', '.join(map(repr, list(names)[:30]))}: say which with columns={{'image': …}}, "
+            "'audio' or 'text'"
         )
-    if rows:
-        finder.require_given(path.name)
-        if not any("image" in finder.of((name,)) for name in names):
-            raise DataError(
-                f"{path.name!r} has no column that names the files; it has "
-                f"{', '.join(map(repr, list(names)[:30]))}: say which with columns={{'image': …}}"
-            )
+    for record in texts:
+        if files:
+            problems.append(Problem(record.id, "bad_metadata", "the row names no file"))
+        else:
+            _add(record, {}, limits, contents, None, None, {})
     return contents

@@ -11,26 +11,43 @@ import csv
 import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from evalsuite.errors import DataError
 
-from .dataset import Limits, Problem
+from .dataset import Limits, Problem, Sample
 from .files import clean
+from .texts import usable_text
 
 ALIASES: dict[str, tuple[str, ...]] = {
-    "image": (
-        "file_name", "filename", "file", "path", "file_path", "filepath", "image", "img",
-        "image_path", "img_path", "image_file", "image_file_name",
+    "file": ("file_name", "filename", "file", "path", "file_path", "filepath"),
+    "image": ("image", "img", "image_path", "img_path", "image_file", "image_file_name"),
+    "audio": (
+        "audio", "audio_path", "audio_filepath", "audio_file", "audio_file_name", "wav",
+        "wav_path", "wav_file",
     ),
     "id": ("id", "sample_id", "uid", "__key__"),
     "label": ("label", "class", "class_name", "category", "cls", "target"),
-    "group": ("group", "group_id", "speaker", "speaker_id", "patient_id", "subject_id"),
+    "group": (
+        "group", "group_id", "speaker", "speaker_id", "client_id", "patient_id", "subject_id",
+    ),
     "split": ("split", "subset", "partition"),
-    "text": ("text", "txt", "caption", "prompt", "description", "transcript", "transcription"),
+    "text": (
+        "text", "txt", "caption", "prompt", "description", "transcript", "transcription",
+        "sentence",
+    ),
+    "parents": ("parents", "parent_ids", "parent_id", "parent"),
+    "lang": ("lang", "language", "locale"),
 }  # fmt: skip
-"""What a column may be called, first come first served; upper and lower case are the same."""
+"""What a column may be called, first come first served; upper and lower case are the same.
+
+``file`` is an image or a recording: its content says which. Users cannot name that column so: they
+say ``image`` or ``audio``.
+"""
+
+MEDIA = ("image", "audio")
+_KEYS = tuple(key for key in ALIASES if key != "file")
 
 Row = dict[str, Any]
 
@@ -44,12 +61,12 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
         If one is not known; the message suggests the right one.
     """
     for key in columns or {}:
-        if key not in ALIASES:
-            near = difflib.get_close_matches(key, ALIASES, n=1)
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
             raise DataError(
                 f"columns= has the key {key!r}"
                 + (f" (did you mean {near[0]!r}?)" if near else "")
-                + f"; the keys are {', '.join(ALIASES)}"
+                + f"; the keys are {', '.join(_KEYS)}"
             )
 
 
@@ -70,6 +87,8 @@ class Columns:
             lower = {name.lower(): name for name in reversed(names)}
             known = {}
             for key, aliases in ALIASES.items():
+                if key == "file" and self.given.keys() & set(MEDIA):
+                    continue  # the user has said which columns name the files
                 if key in self.given:
                     if self.given[key] in names:
                         known[key] = self.given[key]
@@ -102,6 +121,60 @@ class Columns:
                 f"{where} has no column {self.given[key]!r} for {key!r}; "
                 + (f"it has {', '.join(map(repr, have))}" if have else "it has no columns at all")
             )
+
+
+def named_files(fields: Mapping[str, str | None]) -> dict[str, str]:
+    """Give the files that a row names, by ``image``, ``audio`` or, if it may be either, ``file``.
+
+    The general column comes first: what a second one says of the same medium is left out.
+    """
+    return {key: wanted for key in ("file", *MEDIA) if (wanted := fields.get(key)) is not None}
+
+
+def make_sample(
+    fields: Mapping[str, str | None],
+    media: Iterable[str],
+    limits: Limits,
+    problems: list[Problem],
+    *,
+    id: str,  # noqa: A002 - as in Sample
+    source: str,
+    label: str | None = None,
+    split: str | None = None,
+) -> Sample | None:
+    """Make a sample of what a row says; None, with a problem, if it is a text that is no text.
+
+    ``id``, ``label`` and ``split`` are taken where the row does not say.
+    """
+    found = tuple(name for name in MEDIA if name in media)
+    name = fields.get("id") or id
+    text = usable_text(fields.get("text"), name, limits, problems, lost=not found)
+    if not found and text is None:
+        return None
+    return Sample(
+        id=name,
+        source=source,
+        label=fields.get("label") or label,
+        group=fields.get("group"),
+        split=fields.get("split") or split,
+        text=text,
+        media=found,
+        parents=_parents(fields.get("parents")),
+        lang=fields.get("lang"),
+    )
+
+
+def _parents(text: str | None) -> tuple[str, ...]:
+    """Read ids: a JSON list of them, or one."""
+    if text is None:
+        return ()
+    if text.startswith("["):
+        try:
+            listed = json.loads(text)
+        except (ValueError, RecursionError):
+            return (text,)
+        return tuple(t for t in map(as_text, listed) if t is not None)
+    return (text,)
 
 
 def as_text(value: Any) -> str | None:

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .dataset import BadSample, Contents, Limits, Problem, Sample
-from .files import Listing, clean, read_file, relative
-from .images import EXTENSIONS
-from .readers import is_companion, split_of
-from .rows import Columns, Row, parse_json
+from .dataset import BadSample, Contents, Limits, Problem
+from .files import Listing, Window, clean, open_file, read_file, relative
+from .readers import is_companion, medium_by_ending, split_of
+from .rows import MEDIA, Columns, Row, make_sample, parse_json
+from .texts import decode_text
 
-_TEXTS = frozenset({"cls", "txt", "text", "caption", "transcript", "id", "label"})
+_TEXTS = frozenset({"txt", "text", "caption", "transcript"})
+_FIELDS = frozenset({"cls", "id", "label"})
 _HEADER = 2**20
 
 
@@ -52,6 +53,13 @@ class _TarStore:
         path, offset, size = where
         return read_file(path, self._limits, offset, size)
 
+    def open(self, where: tuple[str, int, int]) -> BinaryIO:
+        """Open one member."""
+        path, offset, size = where
+        if not size:
+            raise BadSample("truncated", "it is empty: 0 bytes")
+        return io.BufferedReader(Window(open_file(path), offset, size))
+
 
 def read_tars(path: Path, listing: Listing, limits: Limits, columns: dict[str, str]) -> Contents:
     """Read the listing of one tar, or of a folder of them."""
@@ -63,7 +71,9 @@ def read_tars(path: Path, listing: Listing, limits: Limits, columns: dict[str, s
         problems=listing.problems,
         ignored=listing.ignored,
     )
-    finder = Columns({key: name for key, name in columns.items() if key != "image"})
+    finder = Columns({key: name for key, name in columns.items() if key not in MEDIA})
+    given = {key: name.lower() for key, name in columns.items() if key in MEDIA}
+    texts: list[tuple[str, str, str, _Group]] = []
     for name, file in sorted(listing.files.items()):
         if not name.lower().endswith(".tar"):
             contents.ignored["companion" if is_companion(name, file) else "other"] += 1
@@ -76,7 +86,20 @@ def read_tars(path: Path, listing: Listing, limits: Limits, columns: dict[str, s
             detail = f"the tar cannot be read: {error.strerror}"
             contents.problems.append(Problem(clean(name), "unreadable", detail))
         for key, group in groups.items():
-            _add(name, file, key, group, finder, columns.get("image"), limits, contents)
+            media = _media(f"{clean(name)}#{key}", group, given, contents.problems)
+            if media:
+                _add(name, file, key, group, media, finder, limits, contents)
+            else:
+                texts.append((name, file, key, group))
+    # What has no medium is a sample only where nothing has one: a set of texts.
+    of_texts = not contents.found and any(_TEXTS & g.members.keys() for *_, g in texts)
+    for name, file, key, group in texts:
+        if of_texts:
+            _add(name, file, key, group, {}, finder, limits, contents)
+            continue
+        has = ", ".join("." + ending for ending in sorted(group.members))
+        detail = f"no image and no recording among its members: {has}"
+        contents.problems.append(Problem(f"{clean(name)}#{key}", "missing", detail))
     if contents.found:
         finder.require_given(contents.name)
     return contents
@@ -150,62 +173,79 @@ def _check_member(member: tarfile.TarInfo, end: int) -> None:
         raise BadSample("truncated", "the tar ends before it does")
 
 
+def _media(
+    name: str, group: _Group, given: dict[str, str], problems: list[Problem]
+) -> dict[str, str]:
+    """Give the endings of the image and the recording of one sample."""
+    result = {}
+    for medium in MEDIA:
+        endings = [e for e in group.members if medium_by_ending("x." + e) == medium]
+        if medium in given:
+            endings = [given[medium]] if given[medium] in group.members else []
+        if not endings:
+            continue
+        result[medium] = min(endings)
+        if len(endings) > 1:
+            what = "images" if medium == "image" else "recordings"
+            detail = (
+                f"several {what} ({', '.join(sorted(endings))}): .{result[medium]} is taken; "
+                f"choose with columns={{'{medium}': …}}"
+            )
+            problems.append(Problem(name, "bad_metadata", detail, lost=False))
+    return result
+
+
 def _add(
     shard: str,
     file: str,
     key: str,
     group: _Group,
+    media: dict[str, str],
     finder: Columns,
-    given: str | None,
     limits: Limits,
     contents: Contents,
 ) -> None:
     """Make a sample of the members of one name."""
     name = f"{clean(shard)}#{key}"
-    problems = contents.problems
-    pictures = [e for e in group.members if "." + e.rpartition(".")[2] in EXTENSIONS]
-    if given is not None:
-        pictures = [given.lower()] if given.lower() in group.members else []
-    if not pictures:
-        has = ", ".join("." + ending for ending in sorted(group.members))
-        problems.append(Problem(name, "missing", f"no image among its members: {has}"))
-        return
-    ending = min(pictures)
-    if len(pictures) > 1:
-        detail = (
-            f"several images ({', '.join(sorted(pictures))}): .{ending} is taken; "
-            "choose with columns={'image': …}"
-        )
-        problems.append(Problem(name, "bad_metadata", detail, lost=False))
-    row = _row(file, name, group, limits, problems)
-    fields = finder.fields(row)
-    sample = Sample(
-        id=fields.get("id") or name,
-        source=f"{name}.{ending}",
-        label=fields.get("label"),
-        group=fields.get("group"),
-        split=fields.get("split") or split_of(shard),
-        text=fields.get("text"),
+    row = _row(file, name, group, limits, contents.problems)
+    sample = make_sample(
+        finder.fields(row),
+        media,
+        limits,
+        contents.problems,
+        id=name,
+        source=f"{name}.{next(iter(media.values()))}" if media else name,
+        split=split_of(shard),
     )
-    contents.found.append((sample, (file, *group.members[ending])))
+    if sample is not None:
+        where = tuple((file, *group.members[media[medium]]) for medium in sample.media)
+        contents.found.append((sample, where))
 
 
 def _row(file: str, name: str, group: _Group, limits: Limits, problems: list[Problem]) -> Row:
     """Read what the members beside the picture say; JSON is believed before the rest."""
     texts: Row = {}
     row: Row = {}
-    small = Limits(max_bytes=limits.max_line)
     for ending, (offset, size) in group.members.items():
-        if ending not in _TEXTS and ending != "json":
+        if ending not in _TEXTS | _FIELDS and ending != "json":
             continue
+        most = limits.max_text if ending in _TEXTS else limits.max_line
         try:
-            data: Any = read_file(file, small, offset, size) if size else b""
+            data: Any = read_file(file, Limits(max_bytes=most), offset, size) if size else b""
             if ending == "json":
                 row = parse_json(data)
+            elif ending in _TEXTS:
+                texts[ending] = decode_text(data, limits)
             else:
                 texts[ending] = data.decode("utf-8", "backslashreplace").strip()
         except (BadSample, ValueError) as error:
+            bad = error if isinstance(error, BadSample) and ending in _TEXTS else None
             problems.append(
-                Problem(f"{name}.{ending}", "bad_metadata", clean(str(error)), lost=False)
+                Problem(
+                    f"{name}.{ending}",
+                    bad.kind if bad else "bad_metadata",
+                    clean(bad.detail if bad else str(error)),
+                    lost=False,
+                )
             )
     return texts | {column: value for column, value in row.items() if value is not None}

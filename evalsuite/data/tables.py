@@ -7,13 +7,14 @@ classes) are in the file's metadata, as JSON.
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +23,8 @@ from evalsuite.errors import DataError
 
 from .dataset import BadSample, Contents, Limits, Problem, Sample
 from .files import Listing, clean, list_folder, read_file, regular, relative
-from .readers import is_companion, split_of
-from .rows import ALIASES, Columns, Row, parse_json
+from .readers import is_companion, medium_by_ending, medium_of, split_of
+from .rows import ALIASES, MEDIA, Columns, Row, make_sample, parse_json
 
 if TYPE_CHECKING:
     import datasets
@@ -63,11 +64,11 @@ def read_parquet(path: Path, listing: Listing, limits: Limits, columns: dict[str
             contents.ignored["companion" if is_companion(name, file) else "other"] += 1
             continue
         try:
-            _read_parquet_file(name, file, store, finder, contents)
+            _read_parquet_file(name, file, store, finder, limits, contents)
         except _DAMAGED as error:
             detail = f"the Parquet file cannot be read: {_first_line(error)}"
             contents.problems.append(Problem(clean(name), "unreadable", detail))
-        except DataError as error:  # no column of images: fatal only if no file has one
+        except DataError as error:  # nothing to be measured: fatal only if no file has anything
             refused = refused or error
             contents.problems.append(Problem(clean(name), "bad_metadata", str(error)))
     if refused is not None and not contents.found:
@@ -78,24 +79,30 @@ def read_parquet(path: Path, listing: Listing, limits: Limits, columns: dict[str
 
 
 def _read_parquet_file(
-    name: str, file: str, store: _ParquetStore, finder: Columns, contents: Contents
+    name: str,
+    file: str,
+    store: _ParquetStore,
+    finder: Columns,
+    limits: Limits,
+    contents: Contents,
 ) -> None:
     with pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
-        image = _image_column(schema, finder.given.get("image"), name)
-        number = store.add(file, image, parquet.metadata)
-        names = _class_names(schema)
-        scalars = [c for c in schema.names if c != image and _is_scalar(schema.field(c).type)]
-        used = set(finder.of((*scalars, image)).values()) - {image}
-        wanted = [c for c in scalars if c in used]
         total = parquet.metadata.num_rows
         if not 0 <= total <= Path(file).stat().st_size:
             raise ValueError(f"it claims {total:,} rows, more than it has bytes")
+        names, features = _features(schema)
+
+        def first(column: str) -> Any:
+            for batch in parquet.iter_batches(batch_size=1, columns=[column]):
+                return batch.column(0)[0].as_py() if len(batch) else None
+            return None
+
+        media = _media_columns(schema, finder, name, features, first)
+        stores = {medium: store.add(file, c, parquet.metadata) for medium, c in media.items()}
+        wanted = _field_columns(schema, media, finder)
         rows = _parquet_batches(parquet, wanted, names) if wanted else ({} for _ in range(total))
-        found = [
-            (sample, (number, index))
-            for index, sample in _samples(rows, clean(name), split_of(name), finder, contents)
-        ]
+        found = list(_samples(rows, clean(name), split_of(name), finder, stores, limits, contents))
     contents.found.extend(found)
 
 
@@ -111,7 +118,7 @@ def parquet_rows(name: str, path: str, problems: list[Problem]) -> Iterator[tupl
     """Give number and cells of each row of a ``metadata.parquet``."""
     try:
         with pq.ParquetFile(path) as parquet:
-            names = _class_names(parquet.schema_arrow)
+            names, _ = _features(parquet.schema_arrow)
             yield from enumerate(_parquet_batches(parquet, None, names), start=1)
     except _DAMAGED as error:
         detail = f"the Parquet file cannot be read: {_first_line(error)}"
@@ -135,7 +142,7 @@ def read_disk(path: Path, limits: Limits, columns: dict[str, str]) -> Contents:
     finder = Columns(columns)
     for split, folder in parts:
         _check_disk(folder, root)
-        _add_table(_load(folder), split, finder, contents)
+        _add_table(_load(folder), split, finder, limits, contents)
     finder.require_given(root.name)
     listing = list_folder(root)
     contents.problems.extend(listing.problems)
@@ -178,30 +185,40 @@ def read_memory(table: datasets.Dataset, limits: Limits, columns: dict[str, str]
     contents = Contents(name, "hf-memory", None, _RowStore(None, limits), by_location=True)
     finder = Columns(columns)
     split = str(table.split) if table.split is not None else None
-    _add_table(table, split, finder, contents)
+    _add_table(table, split, finder, limits, contents)
     finder.require_given(name)
     return contents
 
 
 def _add_table(
-    table: datasets.Dataset, split: str | None, finder: Columns, contents: Contents
+    table: datasets.Dataset,
+    split: str | None,
+    finder: Columns,
+    limits: Limits,
+    contents: Contents,
 ) -> None:
     store = contents.store
     if not isinstance(store, _RowStore):
         raise TypeError(f"a table needs a row store, not {type(store).__name__}")
     schema = table.features.arrow_schema
     label = split or contents.name
-    image = _image_column(schema, finder.given.get("image"), contents.name)
-    scalars = [c for c in schema.names if c != image and _is_scalar(schema.field(c).type)]
-    used = set(finder.of((*scalars, image)).values()) - {image}
-    wanted = [c for c in scalars if c in used]
+    # As it is stored: decoding is not left to ``datasets``, which needs torchcodec for sound.
+    plain = table.with_format("arrow")
+
+    def first(column: str) -> Any:
+        return plain[0].column(column)[0].as_py() if len(plain) else None
+
+    features = {
+        column: type(feature).__name__.lower() for column, feature in table.features.items()
+    }
+    media = _media_columns(schema, finder, contents.name, features, first)
+    wanted = _field_columns(schema, media, finder)
     names = {
         column: list(feature.names)
         for column, feature in table.features.items()
         if hasattr(feature, "names") and isinstance(feature.names, list)
     }
-    plain = table.with_format("arrow")
-    number = store.add(plain.select_columns([image]), image)
+    stores = {medium: store.add(plain.select_columns([c]), c) for medium, c in media.items()}
     rows: Iterator[Row] = ({} for _ in range(len(table)))
     if wanted:
         rows = (
@@ -209,15 +226,19 @@ def _add_table(
             for batch in plain.select_columns(wanted).iter(1024)
             for row in batch.to_pylist()
         )
-    contents.found.extend(
-        (sample, (number, index))
-        for index, sample in _samples(rows, clean(label), split, finder, contents)
-    )
+    contents.found.extend(_samples(rows, clean(label), split, finder, stores, limits, contents))
 
 
 def _samples(
-    rows: Iterator[Row], name: str, split: str | None, finder: Columns, contents: Contents
-) -> Iterator[tuple[int, Sample]]:
+    rows: Iterator[Row],
+    name: str,
+    split: str | None,
+    finder: Columns,
+    stores: Mapping[str, int],
+    limits: Limits,
+    contents: Contents,
+) -> Iterator[tuple[Sample, tuple[Any, ...]]]:
+    """Give each row's sample, and where its media are: the store's number and the row."""
     for index, row in enumerate(rows):
         unknown = row.pop(_UNKNOWN, None)
         fields = finder.fields(row)
@@ -225,17 +246,17 @@ def _samples(
         if unknown is not None:
             detail = f"{unknown} is the number of no class"
             contents.problems.append(Problem(source, "bad_metadata", detail, lost=False))
-        yield (
-            index,
-            Sample(
-                id=fields.get("id") or f"{name}#{index:07d}",
-                source=source,
-                label=fields.get("label"),
-                group=fields.get("group"),
-                split=fields.get("split") or split,
-                text=fields.get("text"),
-            ),
+        sample = make_sample(
+            fields,
+            stores,
+            limits,
+            contents.problems,
+            id=f"{name}#{index:07d}",
+            source=source,
+            split=split,
         )
+        if sample is not None:
+            yield sample, tuple((stores[medium], index) for medium in sample.media)
 
 
 _UNKNOWN = "\0unknown class"
@@ -256,57 +277,144 @@ def _named(row: Row, names: Mapping[str, list[str]]) -> Row:
     return row
 
 
-def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Give the names of classes that ``datasets`` has noted in a Parquet file."""
+def _features(schema: pa.Schema) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Give what ``datasets`` has noted in a Parquet file: names of classes, kinds of columns."""
     noted = (schema.metadata or {}).get(b"huggingface")
     if noted is None:
-        return {}
+        return {}, {}
     try:
-        features = parse_json(noted)["info"]["features"]
-        return {
+        features = {
+            column: feature
+            for column, feature in parse_json(noted)["info"]["features"].items()
+            if isinstance(feature, dict)
+        }
+        names = {
             column: [str(name) for name in feature["names"]]
             for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+            if feature.get("_type") == "ClassLabel"
         }
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {}  # a note that cannot be read leaves the numbers as they are
+        return {}, {}  # a note that cannot be read leaves the numbers as they are
+    return names, {column: str(f.get("_type", "")).lower() for column, f in features.items()}
 
 
-def _image_column(schema: pa.Schema, given: str | None, where: str) -> str:
-    """Find the column that holds the pictures, or else their paths."""
+def _field_columns(schema: pa.Schema, media: Mapping[str, str], finder: Columns) -> list[str]:
+    """Give the columns that say something of a sample."""
+    scalars = [
+        column
+        for column in schema.names
+        if column not in media.values() and _is_scalar(schema.field(column).type)
+    ]
+    lists = [
+        column
+        for column in schema.names
+        if pa.types.is_list(kind := schema.field(column).type) and _is_scalar(kind.value_type)
+    ]
+    used = finder.of((*scalars, *media.values(), *lists))
+    return [
+        column
+        for column in (*scalars, *lists)
+        if column in used.values() and (column not in lists or column == used.get("parents"))
+    ]
+
+
+def _media_columns(
+    schema: pa.Schema,
+    finder: Columns,
+    where: str,
+    features: Mapping[str, str],
+    first: Callable[[str], Any],
+) -> dict[str, str]:
+    """Find the columns that hold the images and the recordings, or else their paths.
+
+    A column of bytes is what the user, ``datasets``' note or its name says, or else what its first
+    row holds. None is needed where there is a column of texts.
+    """
     names: list[str] = list(schema.names)
-    hint = "say which with columns={'image': …}"
+    given = {medium: finder.given[medium] for medium in MEDIA if medium in finder.given}
     have = ", ".join(f"{name!r} ({schema.field(name).type})" for name in names[:30])
-    if given is not None:
-        if given not in names:
-            raise DataError(f"{where!r} has no column {given!r} for 'image'; it has {have}")
-        kind = schema.field(given).type
-        if not (_is_binary(kind) or _is_picture(kind) or _is_string(kind)):
+    for medium, column in given.items():
+        if column not in names:
+            raise DataError(f"{where!r} has no column {column!r} for {medium!r}; it has {have}")
+        kind = schema.field(column).type
+        if not (_is_binary(kind) or _is_struct(kind) or _is_string(kind)):
             raise DataError(
-                f"{where!r}: column {given!r} holds {kind}, not encoded images or paths"
+                f"{where!r}: column {column!r} holds {kind}, not encoded {_PLURAL[medium]} or paths"
             )
-        return given
+    held = [n for n in names if n not in given.values() and _holds_bytes(schema.field(n).type)]
+    by_medium: dict[str, list[str]] = {medium: [] for medium in MEDIA}
+    unknown: list[str] = []
+    for column in held:
+        noted = features.get(column)
+        named = [m for m in MEDIA if m == noted] or [
+            m for m in MEDIA if column.lower() in ALIASES[m]
+        ]
+        holds = named[0] if named else _first_medium(column, first)
+        (by_medium[holds] if holds else unknown).append(column)
+    if unknown and not given and not any(by_medium.values()):
+        by_medium["image"] = unknown  # decoding will say what they are
+    result = dict(given)
+    for medium, columns in by_medium.items():
+        if medium not in result and columns:
+            result[medium] = _only(columns, schema, medium, where)
     lower = {name.lower(): name for name in reversed(names)}
-    usual = [lower[alias] for alias in ALIASES["image"] if alias in lower]
-    for fits in (_is_picture, _is_binary):
-        held = [name for name in names if fits(schema.field(name).type)]
-        if len(held) == 1:
-            return held[0]
-        for name in usual:
-            if name in held:
-                return name
-        if held:
-            raise DataError(
-                f"{where!r} has several columns that could hold the images "
-                f"({', '.join(map(repr, held))}): {hint}"
-            )
-    for name in usual:
-        if _is_string(schema.field(name).type):
-            return name
-    raise DataError(f"{where!r} has no column of encoded images; it has {have}: {hint}")
+    paths = {
+        key: lower[alias]
+        for key in ("file", *MEDIA)
+        for alias in reversed(ALIASES[key])
+        if alias in lower and _is_string(schema.field(lower[alias]).type)
+    }
+    for medium in MEDIA:
+        if medium in paths and medium not in result:
+            result[medium] = paths[medium]
+    if not result and "file" in paths:
+        result[_first_medium(paths["file"], first) or "image"] = paths["file"]
+    texts = finder.of(tuple(n for n in names if _is_scalar(schema.field(n).type)))
+    if not result and "text" not in texts:
+        raise DataError(
+            f"{where!r} has no column of texts or recordings, and no column of encoded images; it "
+            f"has {have}: say which with columns={{'image': …}}, 'audio' or 'text'"
+        )
+    return {medium: result[medium] for medium in MEDIA if medium in result}
 
 
-def _is_picture(kind: pa.DataType) -> bool:
+_PLURAL = {"image": "images", "audio": "recordings"}
+
+
+def _only(columns: list[str], schema: pa.Schema, medium: str, where: str) -> str:
+    """Give the one column of a medium: the structs that ``datasets`` writes come first."""
+    structs = [column for column in columns if _is_struct(schema.field(column).type)]
+    columns = structs or columns
+    if len(columns) == 1:
+        return columns[0]
+    for alias in ALIASES[medium] + ALIASES["file"]:
+        for column in columns:
+            if column.lower() == alias:
+                return column
+    raise DataError(
+        f"{where!r} has several columns that could hold the {_PLURAL[medium]} "
+        f"({', '.join(map(repr, columns))}): say which with columns={{'{medium}': …}}"
+    )
+
+
+def _first_medium(column: str, first: Callable[[str], Any]) -> str | None:
+    """Say what a column holds by its first row; None if that does not tell."""
+    try:
+        value = first(column)
+    except _DAMAGED:
+        return None  # reading the rows will say so
+    path = value
+    if isinstance(value, dict):
+        path, value = value.get("path"), value.get("bytes")
+    medium = medium_of(value[:64]) if isinstance(value, bytes) else None
+    return medium or (medium_by_ending(path) if isinstance(path, str) else None)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    return _is_struct(kind) or _is_binary(kind)
+
+
+def _is_struct(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         return False
     return _is_binary(kind.field("bytes").type)
@@ -327,7 +435,7 @@ def _is_scalar(kind: pa.DataType) -> bool:
 
 
 def _encoded(value: Any, root: Path | None, limits: Limits) -> bytes:
-    """Give the bytes of one cell of the image column."""
+    """Give the bytes of one cell of a column of media."""
     path = value if isinstance(value, str) else None
     if isinstance(value, dict):
         path, value = value.get("path"), value.get("bytes")
@@ -340,7 +448,7 @@ def _encoded(value: Any, root: Path | None, limits: Limits) -> bytes:
             )
         return value
     if not isinstance(path, str) or not path:
-        raise BadSample("missing", "the row holds no image")
+        raise BadSample("missing", "the row holds no bytes and no path")
     if root is None:  # the user's own object: its files are where the user's program put them
         if "://" in path:
             raise BadSample("outside_folder", f"{path!r} is a URL: nothing is fetched")
@@ -369,6 +477,10 @@ class _RowStore:
         except _DAMAGED as error:
             raise BadSample("unreadable", f"the row cannot be read: {_first_line(error)}") from None
         return _encoded(value, self._root, self._limits)
+
+    def open(self, where: tuple[int, int]) -> BinaryIO:
+        """Read one row."""
+        return io.BytesIO(self.read(where))
 
 
 class _ParquetStore:
@@ -414,6 +526,10 @@ class _ParquetStore:
             while len(self._cursors) > _OPEN_GROUPS:
                 self._cursors.popitem(last=False)
         return _encoded(cursor.value(row - starts[group]), self._root, self._limits)
+
+    def open(self, where: tuple[int, int]) -> BinaryIO:
+        """Read one row."""
+        return io.BytesIO(self.read(where))
 
 
 class _Cursor:

@@ -150,7 +150,7 @@ def test_nothing_there_is_an_error_that_says_what_to_do(tmp_path):
         open_dataset(tmp_path / "absent")
     with pytest.raises(DataError, match="empty"):
         open_dataset(tmp_path)
-    (tmp_path / "notes.txt").write_text("words")
+    (tmp_path / "notes.md").write_text("words")
     with pytest.raises(DataError, match="ignored: 1 companion"):
         open_dataset(tmp_path)
     for name in ("a.zip", "a.png", "a.tar.gz"):
@@ -361,7 +361,7 @@ def test_metadata_jsonl(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     dataset = open_dataset(tmp_path)
     assert dataset.format == "folder+metadata"
-    assert dataset.problems == []
+    assert kinds(dataset) == {"control_characters": ["sub/b.png"]}
     first, second = dataset
     assert (first.id, first.source, first.label, first.group) == ("A", "a.png", "007", "12")
     assert (first.split, first.text) == ("train", None)

@@ -426,7 +426,8 @@ def test_members_that_are_odd(tmp_path):
         add(tar, "folder/no_ending", b"x")
         add(tar, "empty.png", b"")
         add(tar, "f.png", picture(5))
-        add(tar, "f.txt", b"caf\xe9 \0 <b>")
+        add(tar, "f.txt", b"caf\xc3\xa9 \0 <b>")
+        add(tar, "e.txt", b"caf\xe9")
         add(tar, "f.json", json.dumps({"label": None, "id": "F"}).encode())
         add(tar, "f.cls", b"7\n")
         for kind, name in ((tarfile.SYMTYPE, "g.png"), (tarfile.LNKTYPE, "h.png")):
@@ -443,6 +444,8 @@ def test_members_that_are_odd(tmp_path):
     assert [s.id for s in dataset] == ["F", "x.tar#a", "x.tar#e", "x.tar#empty"]
     assert kinds(dataset) == {
         "bad_metadata": ["x.tar#a.json", "x.tar#e"],
+        "control_characters": ["F"],
+        "not_text": ["x.tar#e.txt"],
         "duplicate_id": ["x.tar#a.PNG"],
         "missing": ["x.tar#d"],
         "outside_folder": ["x.tar#../b.png", "x.tar#/etc/c.png"],
@@ -450,7 +453,7 @@ def test_members_that_are_odd(tmp_path):
     }
     assert dataset.ignored == {"hidden": 1, "other": 1}
     first = dataset.samples[0]
-    assert (first.label, first.text) == ("7", "caf\\xe9 \0 <b>")
+    assert (first.label, first.text) == ("7", "café \0 <b>")
     assert dataset.read(dataset.samples[1]) == picture(1)
     assert dataset.read(dataset.samples[2]) == picture(3), "the first by name"
     with pytest.raises(BadSample, match="0 bytes"):
