@@ -1,0 +1,1 @@
+"""Corrections: operations fitted so that synthetic data comes nearer to the real."""

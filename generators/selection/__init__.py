@@ -1,0 +1,1 @@
+"""Selection: which synthetic samples to keep, and what it costs in coverage."""
