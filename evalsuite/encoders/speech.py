@@ -1,0 +1,612 @@
+"""Models of speech whose weights travel in wheels: quality, voice activity, speaker, content.
+
+DNSMOS and PLCMOS (speechmos), Silero's voice activity detector and the GE2E speaker encoder
+(Resemblyzer) are read from the wheels' files; the wheels themselves are never imported, so librosa
+and the rest of what they need is not needed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache as cached
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelError
+from ..metrics.image.attributes import Attribute
+from .base import EncoderInfo, code_version, cpu_count
+from .media import Scorer
+
+if TYPE_CHECKING:
+    from ..data.audio import DecodedAudio
+    from .base import Features
+
+_Samples: TypeAlias = npt.NDArray[np.float32]
+_Floats: TypeAlias = npt.NDArray[np.floating]
+
+RATE = 16_000
+"""What every model here takes, in Hz."""
+
+_CODE = code_version("evalsuite.encoders.speech")
+_MIN_SPEECH = 0.1  # seconds of speech from which a score of its quality means something
+_MIN_LEVEL = -70.0  # dBFS: less is hiss of converters, whatever the detector says
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A file in a wheel.
+
+    Attributes
+    ----------
+    package, module, file : str
+        The wheel, its top-level module, and the file below the module's folder.
+    sha256 : str
+        What it must hash to.
+    licence : str
+        Of the weights.
+    """
+
+    package: str
+    module: str
+    file: str
+    sha256: str
+    licence: str
+
+    def read(self) -> bytes:
+        """Give the file's content, checked; nothing of the wheel is run.
+
+        Raises
+        ------
+        ModelError
+            If the wheel is not installed, or does not hold the recorded file.
+        """
+        spec = importlib.util.find_spec(self.module)
+        if spec is None or spec.origin is None:
+            raise ModelError(
+                f"{self.file} is in the wheel {self.package}: pip install 'evalsuite[models]' "
+                f"(or pip install --no-deps {self.package})"
+            )
+        try:
+            content = (Path(spec.origin).parent / self.file).read_bytes()
+        except OSError as error:
+            raise ModelError(f"cannot read {self.file} of {self.package}: {error}") from error
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 != self.sha256:
+            from .registry import WrongWeightsError  # the registry imports this module
+
+            raise WrongWeightsError(
+                f"{self.file} of {self.package} is not the recorded one (SHA-256 {sha256}, "
+                f"recorded {self.sha256}): pip install --force-reinstall {self.package}",
+                sha256,
+            )
+        return content
+
+    @property
+    def source(self) -> str:
+        """Where it was found, for people."""
+        return f"wheel {self.package} {version(self.package)}"
+
+
+WEIGHTS = {
+    "dnsmos_p835": Weights(
+        "speechmos", "speechmos", "dnsmos_models/sig_bak_ovr.onnx",
+        "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd", "MIT (the wheel)",
+    ),
+    "dnsmos_p808": Weights(
+        "speechmos", "speechmos", "dnsmos_models/model_v8.onnx",
+        "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91", "MIT (the wheel)",
+    ),
+    "plcmos": Weights(
+        "speechmos", "speechmos", "plcmos_models/plcmos_v2.onnx",
+        "c0ad3fc64ef9682b4749c0e96636b41c73b4b30bd123b9348feea06a96895286", "MIT (the wheel)",
+    ),
+    "silero": Weights(
+        "silero-vad", "silero_vad", "data/silero_vad_16k_sequence.onnx",
+        "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85", "MIT",
+    ),
+    "ge2e": Weights(
+        "Resemblyzer", "resemblyzer", "pretrained.pt",
+        "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e", "Apache-2.0",
+    ),
+}  # fmt: skip
+"""The files, by what they are."""
+
+_SPEECH_SHARE = Attribute(
+    "speech_share",
+    "",
+    "Share of the time in which Silero's detector hears speech, 0 to 1.",
+    "trimming; denoising; other content",
+)
+_DNSMOS = tuple(
+    Attribute(f"dnsmos_{name}", "MOS", f"{what}, 1 bad to 5 excellent; no speech has none.", acts)
+    for name, what, acts in (
+        ("sig", "DNSMOS P.835: quality of the speech itself", "equalisation; codec; denoising"),
+        ("bak", "DNSMOS P.835: freedom from background noise", "added noise; denoising"),
+        ("ovrl", "DNSMOS P.835: overall quality", "added noise; denoising; gain; codec"),
+        ("p808", "DNSMOS P.808: overall quality", "added noise; denoising; codec"),
+    )
+)
+_PLCMOS = Attribute(
+    "plcmos",
+    "MOS",
+    "PLCMOS v2: freedom from the marks of lost packets, 1 bad to 5 excellent; no speech has none.",
+    "packet loss; dropouts; concealment",
+)
+
+
+def load_scorer(spec: str) -> Scorer[DecodedAudio]:
+    """Find a scorer of speech; its weights are checked now, and loaded when first used.
+
+    Parameters
+    ----------
+    spec : str
+        ``dnsmos``: ``speech_share`` and DNSMOS P.835 and P.808, as speechmos computes them.
+        ``dnsmos_fast``: of a recording under 9.01 s, which is repeated, one window instead of up to
+        eight (docs/audio.md states the difference). ``plcmos``: PLCMOS v2. ``vad``:
+        ``speech_share`` alone.
+
+    Returns
+    -------
+    Scorer
+        Scores are NaN where less than 0.1 s of speech is heard, or the level is under −70 dBFS:
+        DNSMOS gives digital silence a better grade than noise.
+
+    Raises
+    ------
+    ModelError
+        If the spec names no scorer, or the weights are not at hand or not the recorded ones, or
+        a library is missing. The message says what to do.
+    """
+    made = _SCORERS.get(spec)
+    if made is None:
+        raise ModelError(f"unknown scorer {spec!r}: use one of {', '.join(map(repr, _SCORERS))}")
+    return made(spec)
+
+
+# --- running ONNX ---------------------------------------------------------------------------------
+
+
+def _session(graph: bytes, what: str) -> Any:
+    """Load a graph to run in the thread that calls: recordings are what runs side by side."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a dozen of its own
+        raise ModelError(f"{what} does not load in onnxruntime: {error}") from error
+
+
+def _cut(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Give the part of an ONNX graph between some of its values, their dimensions left open."""
+    import onnx
+
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    wanted, nodes = list(outputs), []
+    seen = set(inputs)
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in made_by:
+            nodes.append(made_by[name])
+            wanted += [i for i in made_by[name].input if i]
+    kept = [node for node in model.graph.node if any(node is n for n in nodes)]
+    used = {name for node in kept for name in node.input}
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        kept,
+        "part",
+        [value(name, onnx.TensorProto.FLOAT, None) for name in inputs],
+        [value(name, onnx.TensorProto.FLOAT, None) for name in outputs],
+        [tensor for tensor in model.graph.initializer if tensor.name in used],
+    )
+    part = onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+    return bytes(part.SerializeToString())
+
+
+def _require(spec: str, *modules: str) -> None:
+    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    if missing:
+        raise ModelError(
+            f"{spec!r} needs {' and '.join(missing)}: pip install 'evalsuite[models]' "
+            f"(or {' '.join(missing)})"
+        )
+
+
+def _info(
+    spec: str, weights: Sequence[str], backend: str, dim: int, preprocessing: dict[str, Any]
+) -> EncoderInfo:
+    """Record a model, reading its weights once to check them."""
+    found = [WEIGHTS[name] for name in weights]
+    for one in found:
+        one.read()
+    digest = found[0].sha256
+    if len(found) > 1:
+        digest = hashlib.sha256("".join(one.sha256 for one in found).encode()).hexdigest()
+    return EncoderInfo(
+        id=spec,
+        modality="audio",
+        dim=dim,
+        weights_sha256=digest,
+        weights_source=", ".join(dict.fromkeys(one.source for one in found)),
+        backend=backend,
+        preprocessing={"rate": RATE, **preprocessing},
+        code_version=_CODE,
+    )
+
+
+def _samples(item: DecodedAudio, spec: str) -> _Samples:
+    if item.rate != RATE:
+        raise ValueError(f"{spec} takes {RATE} Hz, got {item.rate}: decode at that rate")
+    return np.ascontiguousarray(item.samples, dtype=np.float32)
+
+
+def _each(
+    function: Callable[[_Samples], Any], items: Sequence[DecodedAudio], spec: str
+) -> list[Any]:
+    """Apply a function to each recording, on all cores: alone or in company, the same."""
+    samples = [_samples(item, spec) for item in items]
+    if len(samples) == 1:
+        return [function(samples[0])]
+    with ThreadPoolExecutor(min(len(samples), cpu_count())) as pool:
+        return list(pool.map(function, samples))
+
+
+# --- mel spectra ----------------------------------------------------------------------------------
+
+
+@cached
+def mel_filters(n_fft: int, bands: int) -> npt.NDArray[np.float32]:
+    """Give triangular mel filters after Slaney's Auditory Toolbox, each of unit area.
+
+    The scale is linear up to 1000 Hz (15 mel) and logarithmic above (27 mel from 1 to 6.4 kHz).
+
+    Parameters
+    ----------
+    n_fft : int
+        Length of the Fourier transform, at 16 kHz.
+    bands : int
+        Filters from 0 to 8000 Hz.
+
+    Returns
+    -------
+    ndarray of float32, shape (bands, n_fft // 2 + 1)
+    """
+    top = 15 + 27 * np.log(RATE / 2 / 1000) / np.log(6.4)
+    mel = np.linspace(0, top, bands + 2)
+    corner = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+    f = np.arange(n_fft // 2 + 1) * RATE / n_fft
+    rise = (f - corner[:-2, None]) / np.diff(corner)[:-1, None]
+    fall = (corner[2:, None] - f) / np.diff(corner)[1:, None]
+    weights = np.maximum(0, np.minimum(rise, fall)) * (2 / (corner[2:] - corner[:-2]))[:, None]
+    return np.asarray(weights, dtype=np.float32)
+
+
+def _mel_power(frames: _Samples, bands: int) -> npt.NDArray[np.float32]:
+    """Give the mel power of frames (..., n_fft), under a periodic Hann window."""
+    from scipy import fft
+
+    n = frames.shape[-1]
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
+    spectrum = fft.rfft(frames * window)
+    power = spectrum.real**2 + spectrum.imag**2
+    return np.asarray(power @ mel_filters(n, bands).T, dtype=np.float32)
+
+
+def _framed(samples: _Samples, size: int, hop: int) -> _Samples:
+    """Give overlapping frames as a view, shape (m, size)."""
+    return np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]
+
+
+def _mel_spectrogram(samples: _Samples, n_fft: int, hop: int, bands: int) -> Features:
+    """Give the mel power of frames centred on every ``hop``-th sample, zeros outside."""
+    padded = np.pad(samples, n_fft // 2)
+    return _mel_power(_framed(padded, n_fft, hop), bands)
+
+
+# --- voice activity -------------------------------------------------------------------------------
+
+
+class _Silero:
+    """Silero's voice activity detector, on whole recordings."""
+
+    FRAME = 512
+    _CONTEXT = 64  # samples of the frame before, which the network sees too
+
+    def __init__(self) -> None:
+        self._session = _session(WEIGHTS["silero"].read(), "Silero's detector")
+
+    def __call__(self, samples: _Samples) -> npt.NDArray[np.float32]:
+        """Give the probability of speech in each frame of 32 ms; zeros fill up the last one."""
+        n = -(-len(samples) // self.FRAME)
+        padded = np.zeros(self._CONTEXT + n * self.FRAME, dtype=np.float32)
+        padded[self._CONTEXT : self._CONTEXT + len(samples)] = samples
+        frames = _framed(padded, self._CONTEXT + self.FRAME, self.FRAME)
+        start = np.zeros((1, 1, 128), dtype=np.float32)
+        feed = {"input": np.ascontiguousarray(frames), "h": start, "c": start}
+        return np.asarray(self._session.run(["speech_probs"], feed)[0])
+
+    def share(self, samples: _Samples) -> tuple[float, bool]:
+        """Give the share of speech, and whether there is enough of it to be graded."""
+        speech = self(samples) >= 0.5
+        level = float(np.mean(np.square(samples, dtype=np.float64)))
+        enough = speech.sum() * self.FRAME >= _MIN_SPEECH * RATE - self.FRAME
+        return float(speech.mean()), bool(enough and level >= 10 ** (_MIN_LEVEL / 10))
+
+
+class _Graded(Scorer["DecodedAudio"]):
+    """A scorer that listens for speech first."""
+
+    _vad: _Silero
+
+    def __init__(self, info: EncoderInfo, scores: Sequence[Attribute]) -> None:
+        super().__init__(info)
+        self.scores: Mapping[str, Attribute] = {a.name: a for a in scores}
+
+    @abstractmethod
+    def _grade(self, samples: _Samples) -> Sequence[float]:
+        """Grade speech: the scores after ``speech_share``, if that is one."""
+
+    def score(self, items: Sequence[DecodedAudio]) -> npt.NDArray[np.float64]:
+        if not items:
+            return np.empty((0, len(self.scores)))
+        self.load()
+        return np.array(_each(self._row, items, self.info.id), dtype=np.float64)
+
+    def _row(self, samples: _Samples) -> list[float]:
+        share, enough = self._vad.share(samples)
+        head = [share] if _SPEECH_SHARE.name in self.scores else []
+        rest = len(self.scores) - len(head)
+        return [*head, *(self._grade(samples) if enough else [float("nan")] * rest)]
+
+
+class _Vad(_Graded):
+    """The share of speech alone."""
+
+    def __init__(self, spec: str) -> None:
+        _require(spec, "onnxruntime")
+        super().__init__(
+            _info(spec, ["silero"], _backend(), 1, {"threshold": 0.5}), [_SPEECH_SHARE]
+        )
+
+    def _load(self) -> None:
+        self._vad = _Silero()
+
+    def _grade(self, samples: _Samples) -> Sequence[float]:  # noqa: ARG002
+        return ()
+
+
+def _backend() -> str:
+    return f"onnxruntime {version('onnxruntime')}, cpu, float32, one recording a thread"
+
+
+# --- DNSMOS ---------------------------------------------------------------------------------------
+
+_FRAME, _HOP = 320, 160
+_WINDOW = 900  # frames of 10 ms in a window of 9.01 s
+_STEP = 100  # frames between two windows
+_EDGE = 24  # frames at either end of a window that its zero padding reaches, and what they need
+_EDGE_OUT = 3  # of the results, one in 4 frames, that it reaches
+_BLOCK = 240  # frames in one pass through the convolutions: memory and caches stay small
+_HALO = 12  # frames on either side that a result depends on, rounded up to a multiple of 4
+# Mapping of the network's output to the scale of ratings, lowest power last: Reddy et al.'s fit, as
+# in Microsoft's DNS Challenge.
+_CALIBRATION = (
+    (-0.08397278, 1.22083953, 0.0052439),
+    (-0.13166888, 1.60915514, -0.39604546),
+    (-0.06766283, 1.11546468, 0.04602535),
+)
+
+
+class Dnsmos(_Graded):
+    """DNSMOS P.835 and P.808.
+
+    The networks look at windows of 9.01 s, one second apart; a shorter recording is doubled until
+    it fills one. The score is the mean over windows. Neighbouring windows share 8 of their 9
+    seconds, and P.835's network is convolutional up to a maximum over time: its convolutions run
+    once over the recording, and again only where a window's padding reaches. The scores are
+    speechmos's up to rounding.
+
+    speechmos itself drops some windows of recordings over 16 s, where a product in floating point
+    comes out one sample short; here all windows count.
+
+    References
+    ----------
+    C. K. A. Reddy, V. Gopal and R. Cutler, "DNSMOS P.835", ICASSP 2022; "DNSMOS", ICASSP 2021.
+    """
+
+    def __init__(self, spec: str) -> None:
+        _require(spec, "onnxruntime", "onnx")
+        self.fast = spec.endswith("_fast")
+        info = _info(
+            spec,
+            ["dnsmos_p835", "dnsmos_p808", "silero"],
+            _backend(),
+            1 + len(_DNSMOS),
+            {"window": 9.01, "hop": 1.0, "windows": "first if repeated" if self.fast else "all"},
+        )
+        super().__init__(info, (_SPEECH_SHARE, *_DNSMOS))
+
+    def _load(self) -> None:
+        import onnx
+
+        self._vad = _Silero()
+        model = onnx.load_from_string(WEIGHTS["dnsmos_p835"].read())
+        pools = [node for node in model.graph.node if node.op_type == "MaxPool"]
+        frames = next(node for node in model.graph.node if node.op_type == "Concat").output[0]
+        middle, output = pools[2].input[0], model.graph.output[0].name
+        self._body = _session(_cut(model, [frames], [middle]), self.info.id)
+        self._head = _session(_cut(model, [middle], [output]), self.info.id)
+        self._p808 = _session(WEIGHTS["dnsmos_p808"].read(), self.info.id)
+
+    def _grade(self, samples: _Samples) -> Sequence[float]:
+        return [float(v) for v in self.windows(samples).mean(axis=0)]
+
+    def windows(self, samples: _Samples) -> npt.NDArray[np.float64]:
+        """Grade each window of a recording.
+
+        Parameters
+        ----------
+        samples : ndarray of float32, shape (n,)
+            At 16 kHz; n at least 1.
+
+        Returns
+        -------
+        ndarray of float64, shape (windows, 4)
+            SIG, BAK, OVRL and P.808.
+        """
+        self.load()
+        least = _WINDOW * _HOP + _HOP
+        full = samples
+        while len(full) < least:
+            full = np.concatenate((full, full))
+        starts = np.arange(max(1, len(full) // RATE - 9))
+        if self.fast and len(samples) < least:
+            starts = starts[:1]
+        raw = self._signal(full, starts)
+        graded = [np.polyval(c, raw[:, k]) for k, c in enumerate(_CALIBRATION)]
+        return np.stack([*graded, self._overall(full, starts)], axis=1)
+
+    def _signal(self, full: _Samples, starts: npt.NDArray[np.intp]) -> _Floats:
+        """Run P.835 on windows; what they share, once."""
+        frames = _framed(full, _FRAME, _HOP)[: starts[-1] * _STEP + _WINDOW]
+        first = starts[:, None] * _STEP + np.arange(_EDGE)
+        left = self._run_body(frames[first])[:, :, :_EDGE_OUT]
+        right = self._run_body(frames[first + _WINDOW - _EDGE])[:, :, -_EDGE_OUT:]
+        shared = self._convolve(frames)
+        raw = []
+        for k, start in enumerate(starts):
+            at = start * _STEP // 4
+            own = shared[:, :, at : at + _WINDOW // 4].copy()
+            own[0, :, :_EDGE_OUT] = left[k]
+            own[0, :, -_EDGE_OUT:] = right[k]
+            raw.append(self._head.run(None, {self._head.get_inputs()[0].name: own})[0][0])
+        return np.array(raw, dtype=np.float64)
+
+    def _convolve(self, frames: _Samples) -> npt.NDArray[np.float32]:
+        """Run the convolutions over any number of frames, block by block."""
+        parts = []
+        for start in range(0, len(frames), _BLOCK):
+            low, high = max(0, start - _HALO), min(len(frames), start + _BLOCK + _HALO)
+            part = self._run_body(frames[None, low:high])
+            skip = (start - low) // 4
+            parts.append(part[:, :, skip : skip + _BLOCK // 4])
+        return np.concatenate(parts, axis=2)
+
+    def _run_body(self, frames: _Samples) -> npt.NDArray[np.float32]:
+        feed = {self._body.get_inputs()[0].name: np.ascontiguousarray(frames)}
+        return np.asarray(self._body.run(None, feed)[0])
+
+    def _overall(self, full: _Samples, starts: npt.NDArray[np.intp]) -> _Floats:
+        """Run P.808: its mel spectra are relative to each window's loudest point."""
+        n_fft, bands = _FRAME + 1, 120
+        end = (starts[-1] * _STEP + _WINDOW) * _HOP
+        shared = _mel_spectrogram(full[:end], n_fft, _HOP, bands)
+        graded = []
+        for start in starts:
+            own = shared[start * _STEP : start * _STEP + _WINDOW].copy()
+            window = full[start * _STEP * _HOP : (start * _STEP + _WINDOW) * _HOP]
+            # The first and the last frame reach over the ends, where the window has zeros.
+            ends = np.zeros((2, n_fft), dtype=np.float32)
+            ends[0, n_fft // 2 :] = window[: n_fft - n_fft // 2]
+            ends[1, : n_fft - 1] = window[-(n_fft - 1) :]
+            own[[0, -1]] = _mel_power(ends, bands)
+            level = 10 * np.log10(np.maximum(own, 1e-10))
+            level = np.maximum(level - level.max(), -80.0)
+            feed = {"input_1": ((level + 40) / 40).astype(np.float32)[None]}
+            graded.append(self._p808.run(None, feed)[0][0, 0])
+        return np.array(graded, dtype=np.float64)
+
+
+# --- PLCMOS ---------------------------------------------------------------------------------------
+
+_RATERS = 15
+
+
+class Plcmos(_Graded):
+    """PLCMOS v2: the quality of packet loss concealment.
+
+    The network imagines raters; the score is the mean over 15 of them. speechmos draws them anew at
+    each call, so that its score of one recording varies; here they are drawn once, with a fixed
+    seed. The recording passes through the network once, not once a rater.
+
+    References
+    ----------
+    L. Diener et al., "PLCMOS: a data-driven non-intrusive metric for the evaluation of packet loss
+    concealment algorithms", Interspeech 2023.
+    """
+
+    def __init__(self, spec: str) -> None:
+        _require(spec, "onnxruntime", "onnx")
+        info = _info(
+            spec, ["plcmos", "silero"], _backend(), 1, {"raters": _RATERS, "raters_seed": 0}
+        )
+        super().__init__(info, [_PLCMOS])
+        self._raters = np.random.RandomState(0).normal(size=(_RATERS, 64)).astype(np.float32)
+
+    def _load(self) -> None:
+        import onnx
+
+        self._vad = _Silero()
+        model = onnx.load_from_string(WEIGHTS["plcmos"].read())
+        joined = next(
+            node for node in model.graph.node if node.op_type == "Concat" and len(node.input) == 3
+            and "rater_embed" in _ancestors(model, node.input[2])
+        )  # fmt: skip
+        self._names = list(joined.input[:2])
+        output = [model.graph.output[0].name]
+        self._body = _session(_cut(model, ["degraded_audio"], self._names), self.info.id)
+        self._head = _session(_cut(model, [*self._names, "rater_embed"], output), self.info.id)
+
+    def _grade(self, samples: _Samples) -> Sequence[float]:
+        # Frames of 512 from half a frame before the start to the last one that has a sample.
+        n = -(-(len(samples) + 256) // 256)
+        padded = np.zeros(256 + n * 256, dtype=np.float64)
+        padded[256 : 256 + len(samples)] = samples
+        window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(512) / 512)
+        spectrum = np.fft.rfft(
+            np.lib.stride_tricks.sliding_window_view(padded, 512)[::256] * window
+        )
+        power = np.abs(spectrum) ** 2
+        # Zeros count as 120 dB under the least power that is none.
+        power[power == 0] = power[power > 0].min() * 1e-12
+        feed = {"degraded_audio": (np.log(power) / 20).astype(np.float32)[None, None]}
+        states = self._body.run(self._names, feed)
+        repeated = [np.repeat(state, _RATERS, axis=0) for state in states]
+        feed = dict(zip(self._names, repeated, strict=True)) | {"rater_embed": self._raters}
+        return [float(np.mean(self._head.run(None, feed)[0], dtype=np.float64))]
+
+
+def _ancestors(model: Any, name: str) -> set[str]:
+    """Give the names of all values that a value is made from."""
+    made_by = {out: node for node in model.graph.node for out in node.output}
+    seen, wanted = set[str](), [name]
+    while wanted:
+        one = wanted.pop()
+        if one not in seen:
+            seen.add(one)
+            wanted += made_by[one].input if one in made_by else []
+    return seen
+
+
+_SCORERS: dict[str, Callable[[str], Scorer[DecodedAudio]]] = {
+    "dnsmos": Dnsmos,
+    "dnsmos_fast": Dnsmos,
+    "plcmos": Plcmos,
+    "vad": _Vad,
+}
