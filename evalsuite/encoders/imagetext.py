@@ -7,10 +7,11 @@ scale of real and shuffled real pairs (:mod:`evalsuite.metrics.crossmodal.alignm
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 DEFAULT = "conse"
 CLASSES = 10
 """Most probable classes that make an image's embedding: T in the paper."""
-_COUNT = 1000
 _BATCH = 16
 _MAX_CHARACTERS = 20_000  # far over what 77 tokens hold; it bounds the time for a 10 MB text
 _CODE = code_version("evalsuite.encoders.imagetext")
@@ -200,24 +200,28 @@ class _ConSE(ImageText):
     """
 
     def __init__(
-        self, info: EncoderInfo, image: ImageEncoder, text: TextModel, cache: FeatureCache | None
+        self,
+        info: EncoderInfo,
+        image: ImageEncoder,
+        text: TextModel,
+        names: list[str],
+        cache: FeatureCache | None,
     ) -> None:
         super().__init__(info, image)
         self._text = text
+        self._class_names = names
         self._cache = cache
 
     def _load(self) -> None:
         path = Path(str(distribution(lite0.PACKAGE).locate_file(lite0.FILE)))
         weights = lite0.read_weights(path)
         self._kernel, self._bias = (weights[f"_fc.{part}"].numpy() for part in ("weight", "bias"))
-        names = class_names()
 
         def embed() -> bytes:
-            return self._text.embed(names).tobytes()
+            return self._text.embed(self._class_names).tobytes()
 
-        key = f"{self._text.info.key} {hashlib.sha256(repr(names).encode()).hexdigest()}"
-        made = self._cache.memo("class_names", key, embed) if self._cache else embed()
-        rows = np.frombuffer(made, dtype=np.float32).reshape(_COUNT, self.info.dim)
+        made = self._cache.memo("class_names", self.info.key, embed) if self._cache else embed()
+        rows = np.frombuffer(made, dtype=np.float32).reshape(-1, self.info.dim)
         self._mean = rows.mean(axis=0)
         self._names = rows - self._mean
 
@@ -239,24 +243,37 @@ class _ConSE(ImageText):
 def class_names() -> list[str]:
     """Give the names of ImageNet's 1000 classes, in the order of the classifier's outputs.
 
-    They are those that timm brings: all synonyms of each class.
-    """
-    from timm.data.imagenet_info import ImageNetInfo
+    They are those that timm brings, all synonyms of a class; its files are read without importing
+    it, which would take seconds.
 
-    info = ImageNetInfo()
-    return [info.index_to_description(k, detailed=False) for k in range(_COUNT)]
+    Raises
+    ------
+    ModelError
+        If timm is not installed, or has no such files any more.
+    """
+    timm = importlib.util.find_spec("timm")
+    if timm is None or timm.origin is None:
+        raise ModelError(
+            f"{DEFAULT!r} takes the names of classes from timm: pip install 'evalsuite[models]' "
+            "(or timm)"
+        )
+    folder = Path(timm.origin).parent / "data" / "_info"
+    try:
+        order = (folder / "imagenet_synsets.txt").read_text("utf-8").split()
+        lines = (folder / "imagenet_synset_to_lemma.txt").read_text("utf-8").splitlines()
+    except OSError as error:
+        raise ModelError(
+            f"timm {version('timm')} has no list of ImageNet's classes ({error}): use the version "
+            "that evalsuite names"
+        ) from error
+    names = dict(line.split("\t", 1) for line in lines)
+    return [names[synset] for synset in order]
 
 
 def _load_conse(device: str, cache: FeatureCache | None) -> ImageText:
     image = load_encoder(IMAGE_MODEL, device=device, cache=cache)
     text = load_text_encoder(TEXT_MODEL, device=device, cache=cache)
-    try:
-        names = f"ImageNet's, from timm {version('timm')}"
-    except PackageNotFoundError:
-        raise ModelError(
-            f"{DEFAULT!r} takes the names of classes from timm: pip install 'evalsuite[models]' "
-            "(or timm)"
-        ) from None
+    names = class_names()
     info = EncoderInfo(
         id=DEFAULT,
         modality="image+text",
@@ -269,13 +286,13 @@ def _load_conse(device: str, cache: FeatureCache | None) -> ImageText:
         preprocessing={
             "image": image.info.key,
             "text": text.info.key,
-            "class names": names,
+            "class names": f"ImageNet's, {hashlib.sha256(repr(names).encode()).hexdigest()}",
             "classes": CLASSES,
             "score": "cosine, the mean of the class names taken from both sides; not a CLIPScore",
         },
         code_version=_CODE,
     )
-    return _ConSE(info, image, text, cache)
+    return _ConSE(info, image, text, names, cache)
 
 
 # --- open_clip ------------------------------------------------------------------------------------
