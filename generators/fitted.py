@@ -1,0 +1,168 @@
+"""What operations that learn from the real set share: where they learned, and their file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeAlias
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .protocol import (
+    Item,
+    LeakError,
+    Modality,
+    Params,
+    RecipeError,
+    content_hash,
+    draw_seed,
+    is_held_out,
+    to_json,
+)
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class Fitted:
+    """An operation that learned: facts of where from, arrays of what, and a file for both.
+
+    Make one with ``fit`` or :meth:`load`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    input: ClassVar[Modality]
+    output: ClassVar[Modality]
+
+    def __init__(
+        self,
+        facts: Params | None = None,
+        arrays: Mapping[str, Array] | None = None,
+        **described: object,
+    ) -> None:
+        if facts is None or arrays is None or described:
+            raise RecipeError(
+                f"a {self.name} cannot be built from its description: load the fitted model with "
+                f"{type(self).__name__}.load(path), and give it as operation="
+            )
+        self._facts = facts
+        self._arrays = dict(arrays)
+
+    @property
+    def held_out_sources(self) -> frozenset[str]:
+        """The held-out splits that it learned from."""
+        return frozenset(self._facts["held_out"])
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """Hash of what it learned."""
+        digest = sha256(to_json(self._facts).encode())
+        for key, array in sorted(self._arrays.items()):
+            digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def params(self) -> Params:
+        """Where it comes from: settings, training set and what was learned, by hash."""
+        return {**self._facts, "model_sha256": self.model_sha256}
+
+    def sample_params(self, rng: np.random.Generator) -> Params:
+        """Draw the sample's seed."""
+        return {"seed": draw_seed(rng)}
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as ``.npz``, without pickle.
+
+        Raises
+        ------
+        ValueError
+            If the name does not end in ``.npz``.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise ValueError(f"the file's name must end in .npz, got {path.name}")
+        kept = {f"a.{key}": array for key, array in self._arrays.items()}
+        facts = np.array(to_json({"name": self.name, "version": self.version, **self._facts}))
+        np.savez(path, facts=facts, **kept)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is not such a model.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                facts = json.loads(str(file["facts"]))
+                arrays = {key[2:]: file[key] for key in file.files if key.startswith("a.")}
+            made_by = (facts.pop("name"), facts.pop("version"))
+        except (KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+            raise DataError(f"{path} is not a saved {cls.__name__}: {error}") from error
+        if made_by != (cls.name, cls.version):
+            raise DataError(
+                f"{path} holds a {made_by[0]} of version {made_by[1]}, not a {cls.name} of version "
+                f"{cls.version}"
+            )
+        return cls(facts, arrays)
+
+
+def training(
+    items: Iterable[Item], modality: Modality, *, labelled: bool
+) -> tuple[dict[str, list[Any]], Params]:
+    """Read what there is to learn from, by label, and note where it came from.
+
+    Parameters
+    ----------
+    items : iterable of Item
+        All of one split, or of none.
+    modality : Modality
+        The part that is learned.
+    labelled : bool
+        Whether every item must have a label; else all are under the label ``""``.
+
+    Returns
+    -------
+    dict, dict
+        The values by label; ``training_sha256``, ``counts`` and ``held_out``.
+
+    Raises
+    ------
+    DataError
+        If there are no items.
+    LeakError
+        If items of a held-out split are mixed with others.
+    ValueError
+        If an item lacks what is needed.
+    """
+    found: dict[str, list[Any]] = {}
+    hashes: list[str] = []
+    splits: set[str | None] = set()
+    for item in items:
+        label = str(item.value(Modality.LABEL)) if labelled else ""
+        value = item.value(modality)
+        found.setdefault(label, []).append(value)
+        hashes.append(f"{label} {content_hash(value)}")
+        splits.add(item.split)
+    if not found:
+        raise DataError("there are no items to learn from")
+    if len(splits) > 1 and any(map(is_held_out, splits)):
+        raise LeakError(
+            f"fit on one split: got items of {sorted(map(str, splits))}, and what a model "
+            "learns from a held-out split must not reach training"
+        )
+    return dict(sorted(found.items())), {
+        "counts": {label: len(values) for label, values in sorted(found.items())},
+        # Sorted: the same items in another order are the same training set.
+        "training_sha256": sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
+        "held_out": sorted(s for s in splits if s is not None and is_held_out(s)),
+    }
