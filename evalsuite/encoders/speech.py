@@ -156,7 +156,7 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
         ``dnsmos``: ``speech_share`` and DNSMOS P.835 and P.808, as speechmos computes them.
         ``dnsmos_fast``: of a recording under 9.01 s, which is repeated, one window instead of up to
         eight (docs/audio.md states the difference). ``plcmos``: PLCMOS v2. ``vad``:
-        ``speech_share`` alone.
+        ``speech_share`` alone, by Silero's detector.
 
     Returns
     -------
@@ -367,12 +367,16 @@ class _Silero:
 
     FRAME = 512
     _CONTEXT = 64  # samples of the frame before, which the network sees too
+    _LEAST = 10 ** (-25 / 20)  # RMS that quiet recordings are raised to: it misses quiet speech
 
     def __init__(self) -> None:
         self._session = _session(WEIGHTS["silero"].read(), "Silero's detector")
 
     def __call__(self, samples: _Samples) -> npt.NDArray[np.float32]:
         """Give the probability of speech in each frame of 32 ms; zeros fill up the last one."""
+        level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+        if 0 < level < self._LEAST:
+            samples = samples * np.float32(self._LEAST / level)
         n = -(-len(samples) // self.FRAME)
         padded = np.zeros(self._CONTEXT + n * self.FRAME, dtype=np.float32)
         padded[self._CONTEXT : self._CONTEXT + len(samples)] = samples
