@@ -54,7 +54,7 @@ _NOT_IMAGES = (
     (rb"\x7fELF|MZ", "a program"),
     (rb"RIFF....WAVE|OggS|fLaC|ID3", "audio"),
     (rb"....ftyphei[cxms]|....ftyp(?:hevc|hevx|heim|heis)", "HEIC, which Pillow cannot read"),
-    (rb"....ftyp|\x1aE\xdf\xa3", "video"),
+    (rb"....ftyp|\x1aE\xdf\xa3", "video or MPEG-4 audio"),
     (rb"8BPS", "a Photoshop document"),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:!DOCTYPE\s+)?html", "HTML"),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg|!--|!DOCTYPE)", "SVG or other XML"),
