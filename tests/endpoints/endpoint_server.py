@@ -67,7 +67,7 @@ class Fault:
     def __init__(
         self,
         status: int = 200,
-        body: bytes | dict[str, Any] = b"{}",
+        body: bytes | dict[str, Any] | list[Any] = b"{}",
         *,
         cut: int | None = None,
         delay: float = 0.0,
@@ -75,7 +75,7 @@ class Fault:
         **headers: str,
     ) -> None:
         self.status = status
-        self.body = json.dumps(body).encode() if isinstance(body, dict) else body
+        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.cut, self.delay, self.drip = cut, delay, drip
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
@@ -138,7 +138,7 @@ class FakeServer:
                     self.send_header("Content-Length", str(len(fault.body)))
                     self.end_headers()
                     body = fault.body if fault.cut is None else fault.body[: fault.cut]
-                    for k in range(0, len(body), 1 if fault.drip else len(body)):
+                    for k in range(0, len(body), 1 if fault.drip else max(1, len(body))):
                         self.wfile.write(body[k : k + 1] if fault.drip else body)
                         time.sleep(fault.drip)
                     if fault.cut is not None:  # a reset, as of a server that was killed
