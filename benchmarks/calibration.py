@@ -28,14 +28,31 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import integrate, special, stats
+from scipy.spatial import distance
 
+from evalsuite.metrics._result import Interval
 from evalsuite.metrics.distribution import classifier
 from evalsuite.metrics.distribution.copying import copy_tests
+from evalsuite.metrics.distribution.diversity import vendi_ratio, vendi_score
 from evalsuite.metrics.distribution.frechet import frechet_distance, frechet_splits
 from evalsuite.metrics.distribution.kernel import kernel_distance, kernel_distances, kernel_splits
+from evalsuite.metrics.distribution.likelihood import feature_likelihood_divergence
 from evalsuite.metrics.distribution.manifold import (
     manifold_splits,
     precision_recall_density_coverage,
+)
+from evalsuite.metrics.distribution.mauve import (
+    _codebook,
+    _principal_scores,
+    frontier_area,
+    mauve,
+)
+from evalsuite.metrics.distribution.modes import mode_tests
+from evalsuite.metrics.distribution.transport import (
+    max_sliced_wasserstein,
+    orthogonal_directions,
+    sinkhorn_divergence,
+    sliced_wasserstein,
 )
 from evalsuite.metrics.drift.categorical import chi_square_test, total_variation
 from evalsuite.metrics.drift.multiplicity import adjust_pvalues
@@ -360,11 +377,12 @@ def _covered(
     shape: tuple[int, int, int],
     gap: float,
     triples: Floats,
-    truth: float | None,
+    truth: float | Floats | None,
 ) -> Row:
-    """Count intervals (value, low, high) that hold the truth: by default the mean of the values,
-    for those that speak of a metric's expectation at these sizes."""
-    at = float(triples[:, 0].mean()) if truth is None else truth
+    """Count intervals (value, low, high) that hold the truth, one for all or one for each: by
+    default the mean of the values, for those that speak of a metric's expectation at these sizes.
+    """
+    at = triples[:, 0].mean() if truth is None else truth
     held = int(((triples[:, 1] <= at) & (at <= triples[:, 2])).sum())
     return _held(test, data, shape, gap, len(triples), held)
 
@@ -466,6 +484,73 @@ def feature_cell(
             truth = d * step * step
         rows.append(_covered(name, data, (n, n, d), gap, np.array(found), truth))
     return rows
+
+
+def resampled_cell(data: str, d: int, gap: float, repetitions: int, seed: int) -> list[Row]:
+    """Intervals of transport, MAUVE, diversity, likelihood, copying and modes, which come from
+    half-samples or from rows given others: those are then the same in all repetitions."""
+    n = 100
+    sd = math.sqrt(variance_of(data))
+    step = gap * sd / math.sqrt(d)
+    along = step * orthogonal_directions(d, 64).numpy().sum(axis=0)
+    found: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
+
+    def add(name: str, value: float, interval: Interval | None, truth: float = math.nan) -> None:
+        if interval is None:
+            raise ValueError(f"{name} gave no interval")
+        found[name].append((value, interval.low, interval.high, truth))
+
+    rng = np.random.default_rng([seed, repetitions])
+    train, given = rows_of(data, 2 * n, d, rng).reshape(2, n, d)
+    many = [rows_of(data, 10_000, d, rng) for _ in range(2)]
+    many[1] += step
+    for i in range(repetitions):
+        rng = np.random.default_rng([seed, i])
+        x, y = rows_of(data, n, d, rng), rows_of(data, n, d, rng) + step
+        sliced = sliced_wasserstein(x, y, directions=64, ci=True, seed=0)
+        add("sliced Wasserstein", float(sliced), sliced.ci, math.sqrt(float((along**2).mean())))
+        most = max_sliced_wasserstein(x, y, directions=16, steps=10, ci=True)
+        add("max-sliced", float(most), most.ci, abs(step * float(most.direction.sum())))
+        diverse = vendi_score(x, ci=True)
+        add("Vendi", float(diverse), diverse.ci)
+        ratio = vendi_ratio(x, y)
+        add("Vendi ratio", float(ratio), ratio.ci)
+        likely = feature_likelihood_divergence(train, x, given + step)
+        add("FLD", float(likely), likely.ci)
+        copies = copy_tests(train, x, y, permutations=1)
+        add("copy: C_T", float(copies.c_t), copies.c_t.interval)
+        add("copy: NNDR quantile", copies.nndr.synthetic, copies.nndr.synthetic_interval)
+        modes = mode_tests(x, y, permutations=1)
+        add("effective hits", float(modes.hits), modes.hits.interval)
+        if i % 4 == 0:
+            # They take as long as all the others together.
+            blur = 0.4 * sd * math.sqrt(2 * d)
+            moved = sinkhorn_divergence(x, y, blur=blur, ci=True)
+            add("Sinkhorn", float(moved), moved.ci, d * step * step / 2)
+            x, y = (rows_of(data, 5 * n, d, rng) for _ in range(2))
+            add("MAUVE", *_mauve_and_truth(x, y + step, many))
+    rows = []
+    for name, quads in found.items():
+        table = np.array(quads)
+        truth = None if np.isnan(table[:, 3]).any() else table[:, 3]
+        size = 5 * n if name == "MAUVE" else n
+        rows.append(_covered(name, data, (size, size, d), gap, table[:, :3], truth))
+    return rows
+
+
+def _mauve_and_truth(
+    x: Floats, y: Floats, many: Sequence[Floats]
+) -> tuple[float, Interval | None, float]:
+    """MAUVE, and what its own codebook gives on many rows."""
+    told = mauve(x, y, seeds=1, explained=1.0, ci=True)
+    pooled = np.concatenate([x, y])
+    cells = _codebook(_principal_scores(pooled, 1.0), told.clusters, 0)
+    centres = np.stack([pooled[cells == c].mean(axis=0) for c in range(told.clusters)])
+    p, q = (
+        np.bincount(distance.cdist(rows, centres).argmin(axis=1), minlength=len(centres))
+        for rows in many
+    )
+    return float(told), told.ci, frontier_area(p, q, mixtures=513)
 
 
 def column_coverage_cell(data: str, n: int, gap: float, repetitions: int, seed: int) -> list[Row]:
@@ -629,6 +714,13 @@ def cells() -> Iterator[Cell]:
                         run = partial(feature_cell, part, data, n, d, gap, repetitions)
                         yield Cell(f"coverage {part} n={n} d={d} {data} gap={gap}", run)
 
+    def resampled() -> Iterator[Cell]:
+        for data in ("gaussian", "heavy"):
+            for d in (8, 64):
+                for gap in (0.0, 1.0):
+                    run = partial(resampled_cell, data, d, gap, 200)
+                    yield Cell(f"coverage resampled d={d} {data} gap={gap}", run)
+
     def columns_covered(n: int) -> Iterator[Cell]:
         for data in ("gaussian", "heavy"):
             for gap in (0.0, 0.5):
@@ -663,6 +755,7 @@ def cells() -> Iterator[Cell]:
         yield from power(place)
     yield from null([uneven, large], (64,), ("gaussian",))
     yield from copies(100, (8, 64), (0.0,), 1000)
+    yield from resampled()
     yield from columns_covered(1000)
     yield from coverage(1000, {"kernel": 500, "c2st": 500}, ("gaussian",))
     yield from null([uneven, large], (8, 64), ("grouped", "tied"))
@@ -866,10 +959,12 @@ def summary(rows: Sequence[Row], planned: int, cells_done: int) -> str:
             "The gap is in standard deviations of one column (spread evenly over the columns), for "
             "copy checks the share of synthetic rows that are copies. Truth: closed form for "
             "kernels (fixed bandwidth; the energy distance of heavy-tailed data by 1,000,000 "
-            "simulated pairs), Fréchet, Wasserstein, mean shift, KS and total variation; 0.5 for "
-            "AUC and DCR share without copies; for metrics whose interval speaks of their "
-            "expectation at these sizes (precision, recall, density, coverage, C2ST, AUC and share "
-            "with copies) the mean over the repetitions. The polynomial kernel has no truth on "
+            "simulated pairs), Fréchet, transport, Wasserstein, mean shift, KS and total "
+            "variation; 0.5 for AUC and DCR share without copies; for MAUVE its own codebook on "
+            "10,000 rows a side; for metrics whose interval speaks of their expectation at these "
+            "sizes (precision, recall, density, coverage, C2ST, Vendi, effective hits, AUC and "
+            "share with copies; C_T and NNDR given the training rows, FLD given the synthetic rows "
+            "too) the mean over the repetitions. The polynomial kernel has no truth on "
             "heavy-tailed data, whose cubes have no mean; the Fréchet interval needs more than "
             "2 d + 3 rows.",
             "",

@@ -124,6 +124,8 @@ class NearestNeighbourRatio:
     synthetic, holdout : float
         The quantile on each side, 0 to 1. A synthetic one far below the holdout's means samples
         that sit on one training record.
+    synthetic_interval, holdout_interval : Interval
+        Of the two, from order statistics: exact for independent rows, whatever the law.
     p_value : float
         Exact, one-sided: more small ratios than a second holdout would have.
     """
@@ -131,6 +133,8 @@ class NearestNeighbourRatio:
     quantile: float
     synthetic: float
     holdout: float
+    synthetic_interval: Interval
+    holdout_interval: Interval
     p_value: float
 
 
@@ -164,6 +168,9 @@ class DataCopying(Scalar):
     value : float
         Mean z of the cells, weighted by the holdout's share: far under 0 (say -3) copying, far
         over 0 underfitting.
+    interval : Interval
+        For ``value`` on average at these sizes, with training data and cells held (DeLong in each
+        cell): another training set moves it more. As a z it grows with the sizes.
     p_value : float
         One-sided, for copying (normal).
     cells : int
@@ -173,6 +180,7 @@ class DataCopying(Scalar):
         Share of the holdout in these cells.
     """
 
+    interval: Interval
     p_value: float
     cells: int
     covered: float
@@ -423,6 +431,8 @@ def copy_tests(
         quantile=ratio_quantile,
         synthetic=float(np.quantile(ratio_s, ratio_quantile)),
         holdout=float(np.quantile(ratio_h, ratio_quantile)),
+        synthetic_interval=quantile_interval(ratio_s, ratio_quantile, level),
+        holdout_interval=quantile_interval(ratio_h, ratio_quantile, level),
         p_value=p_ratio,
     )
     own = nearest_neighbours(t, t, 1, exclude_self=True)[0][:, 0]
@@ -434,6 +444,7 @@ def copy_tests(
         near_h=gauge,
         near_s=near_s[:, 0],
         cells=cells,
+        level=level,
         seed=seed,
     )
     membership = _membership(
@@ -636,6 +647,16 @@ def wilson_interval(share: float, n: float, level: float) -> Interval:
     return wilson(share, 0.0, n, level, "wilson-effective-n")
 
 
+def quantile_interval(values: _Floats, q: float, level: float) -> Interval:
+    """Interval of a quantile of values in [0, 1], between two order statistics."""
+    from scipy.stats import binom
+
+    tail = (1 - level) / 2
+    ordered = np.concatenate([[0.0], np.sort(values), [1.0]])
+    low, high = binom.ppf([tail, 1 - tail], values.size, q).astype(int)
+    return Interval(float(ordered[low]), float(ordered[high + 1]), level, "order statistics")
+
+
 def newcombe_interval(p: float, n: float, q: float, m: float, level: float) -> Interval:
     """Newcombe's hybrid score interval for ``p - q``; n and m may be effective numbers."""
     one, two = wilson_interval(p, n, level), wilson_interval(q, m, level)
@@ -757,6 +778,7 @@ def _data_copying(
     near_h: _Floats,
     near_s: _Floats,
     cells: int | None,
+    level: float,
     seed: int,
 ) -> DataCopying:
     from scipy.stats import norm, rankdata
@@ -774,7 +796,7 @@ def _data_copying(
     # Cells with too few of either kind become one, numbered k.
     name = np.where((count_h >= enough) & (count_s >= enough), np.arange(k), k)
     cell_h, cell_s = name[cell_h], name[cell_s]
-    z, weight = [], []
+    z, weight, error = [], [], []
     for c in np.unique(name):
         x, y = near_s[cell_s == c], near_h[cell_h == c]
         m, n = x.size, y.size
@@ -788,14 +810,32 @@ def _data_copying(
         # All distances equal: the ranks say nothing either way.
         z.append(centred / np.sqrt(variance) if variance > 0 else 0.0)
         weight.append(n / len(h))
+        # Complete separation has no spread to estimate from; the null's is more than it can have.
+        squares = float((_placements(x, y, ranks) ** 2).sum())
+        spread = m * n * np.sqrt(squares / variance) if variance > 0 else 0.0
+        error.append(float(spread) if spread > 0 else 1.0)
     w = np.array(weight) / sum(weight)
     value = float(w @ np.array(z))
+    half = float(norm.ppf((1 + level) / 2)) * float(np.linalg.norm(w * np.array(error)))
     return DataCopying(
         value=value,
+        interval=Interval(value - half, value + half, level, "delong"),
         p_value=float(norm.cdf(value / np.sqrt(float(w @ w)))),
         cells=len(z),
         covered=float(sum(weight)),
     )
+
+
+def _placements(x: _Floats, y: _Floats, ranks: _Floats) -> _Floats:
+    """Give each value's part in the error of P(x > y); ``ranks`` are those of both, x first.
+
+    DeLong's placements: the share of the other side that a value beats, less the mean.
+    """
+    from scipy.stats import rankdata
+
+    m, n = x.size, y.size
+    wins, losses = (ranks[:m] - rankdata(x)) / n, 1 - (ranks[m:] - rankdata(y)) / m
+    return np.concatenate([(wins - wins.mean()) / m, (losses - wins.mean()) / n])
 
 
 def _membership(
@@ -817,15 +857,9 @@ def _membership(
     first, _ = permutation_masks(m, n, permutations, groups=groups, seed=seed)
     size = first.sum(axis=0, dtype=np.int64)
     null = (ranks @ first - size * (size + 1) / 2) / (size * (m + n - size))
-    # DeLong's placements: the share of the other side that each record beats.
-    influence = np.concatenate(
-        [
-            ((ranks[:m] - rankdata(-near_t)) / n - auc) / m,
-            (1 - (ranks[m:] - rankdata(-near_h)) / m - auc) / n,
-        ]
-    )
+    influence: _Floats = _placements(-near_t, -near_h, ranks)
     if groups is not None:
-        influence = np.bincount(groups, influence)
+        influence = np.bincount(groups, influence).astype(np.float64)
     se = float(np.sqrt((influence**2).sum()))
     if se > 0:
         half = float(norm.ppf((1 + level) / 2)) * se

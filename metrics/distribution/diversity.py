@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -40,12 +41,15 @@ class VendiResult(Scalar):
         Of the RBF kernel, in the features' unit.
     n : int
         Samples.
+    ci : Interval or None
+        Confidence interval of the score that sets of n samples have on average, where asked for.
     """
 
     q: float
     kernel: Similarity
     bandwidth: float | None
     n: int
+    ci: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,16 @@ class VendiRatioResult(Scalar):
 
 
 def vendi_score(
-    x: Array, *, q: float = 1.0, kernel: Similarity = "cosine", bandwidth: float | None = None
+    x: Array,
+    *,
+    q: float = 1.0,
+    kernel: Similarity = "cosine",
+    bandwidth: float | None = None,
+    ci: bool = False,
+    level: float = 0.95,
+    resamples: int = 50,
+    groups: Groups = None,
+    seed: int = 0,
 ) -> VendiResult:
     """Count the effectively different samples of one set.
 
@@ -104,6 +117,17 @@ def vendi_score(
     bandwidth : float, optional
         Of the RBF kernel; by default the median distance within x. To compare two sets give both
         the same.
+    ci : bool
+        Whether to add an interval: normal for the logarithm, with the delete-half jackknife's
+        standard error (from a random 1,000 samples above that, scaled by the root of the size).
+    level : float
+        Nominal coverage of the interval.
+    resamples : int
+        Half-samples for the interval.
+    groups : sequence, optional
+        Group of each sample: the halves then take whole groups; the score does not change.
+    seed : int
+        Seed of the halves.
 
     Returns
     -------
@@ -129,12 +153,15 @@ def vendi_score(
     t = features(x, "x")
     _check_order(q)
     width = _bandwidth(t, kernel, bandwidth)
+    value = effective_number(_spectrum(t, width), q)
+    interval = None
+    if ci:
+        codes = groups_of(groups, t.shape[0], "groups")
+        rng = np.random.default_rng(seed)
+        variance = _log_variance(t, codes, width, q, resamples, rng, "only")
+        interval = _lognormal(value, variance, level)
     return VendiResult(
-        value=effective_number(_spectrum(t, width), q),
-        q=float(q),
-        kernel=kernel,
-        bandwidth=width,
-        n=t.shape[0],
+        value=value, q=float(q), kernel=kernel, bandwidth=width, n=t.shape[0], ci=interval
     )
 
 
@@ -209,45 +236,20 @@ def vendi_ratio(
     width = _bandwidth(x, kernel, bandwidth)
     rng = np.random.default_rng(seed)
 
-    def score(t: torch.Tensor, rows: np.ndarray) -> float:
-        part = t[torch.from_numpy(rows).to(t.device)]
-        return effective_number(_spectrum(part, width), q)
-
     def mean(t: torch.Tensor) -> float:
         count = 1 if t.shape[0] == size else repeats
         draws = [np.sort(rng.permutation(t.shape[0])[:size]) for _ in range(count)]
-        return float(np.mean([score(t, rows) for rows in draws]))
+        return float(np.mean([_score_of(t, rows, width, q) for rows in draws]))
 
     real_score, synthetic_score = mean(x), mean(y)
     ratio = synthetic_score / real_score
     ci = None
     if level is not None:
-        variance = 0.0
-        for t, c, name in ((x, codes[0], "real"), (y, codes[1], "synthetic")):
-            unit = np.arange(t.shape[0]) if c is None else c
-            total = int(unit.max()) + 1
-            if total < 4:
-                raise ValueError(
-                    f"the {name} side has {total} independent samples or groups, too few to halve "
-                    "for an interval: add samples, or give level=None"
-                )
-            per_unit = t.shape[0] / total
-            kept = min(total, max(4, int(_CI_SIDE / per_unit)))
-            universe = rng.permutation(total)[:kept]
-            logs = [
-                np.log(
-                    score(t, np.flatnonzero(np.isin(unit, rng.permutation(universe)[: kept // 2])))
-                )
-                for _ in range(resamples)
-            ]
-            variance += delete_half_se(logs, kept // 2, kept) ** 2 * kept / total
-        half = NormalDist().inv_cdf(0.5 + level / 2) * float(np.sqrt(variance))
-        ci = Interval(
-            ratio * float(np.exp(-half)),
-            ratio * float(np.exp(half)),
-            level,
-            "delete-half-lognormal",
+        variance = sum(
+            _log_variance(t, c, width, q, resamples, rng, name)
+            for t, c, name in ((x, codes[0], "real"), (y, codes[1], "synthetic"))
         )
+        ci = _lognormal(ratio, variance, level)
     return VendiRatioResult(
         value=ratio,
         real=real_score,
@@ -259,6 +261,45 @@ def vendi_ratio(
         kernel=kernel,
         bandwidth=width,
     )
+
+
+def _score_of(t: torch.Tensor, rows: np.ndarray, width: float | None, q: float) -> float:
+    return effective_number(_spectrum(t[torch.from_numpy(rows).to(t.device)], width), q)
+
+
+def _log_variance(
+    t: torch.Tensor,
+    codes: np.ndarray | None,
+    width: float | None,
+    q: float,
+    resamples: int,
+    rng: np.random.Generator,
+    name: str,
+) -> float:
+    """Variance of the score's logarithm, by the delete-half jackknife."""
+    unit = np.arange(t.shape[0]) if codes is None else codes
+    total = int(unit.max()) + 1
+    if total < 4:
+        raise ValueError(
+            f"the {name} side has {total} independent samples or groups, too few to halve for an "
+            "interval: add samples, or leave it out (ci=False; level=None)"
+        )
+    kept = min(total, max(4, int(_CI_SIDE / (t.shape[0] / total))))
+    universe = rng.permutation(total)[:kept]
+    logs = [
+        math.log(
+            _score_of(
+                t, np.flatnonzero(np.isin(unit, rng.permutation(universe)[: kept // 2])), width, q
+            )
+        )
+        for _ in range(resamples)
+    ]
+    return delete_half_se(logs, kept // 2, kept) ** 2 * kept / total
+
+
+def _lognormal(value: float, variance: float, level: float) -> Interval:
+    factor = math.exp(NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(variance))
+    return Interval(value / factor, value * factor, level, "delete-half-lognormal")
 
 
 def unit_rows(x: torch.Tensor, name: str) -> torch.Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -18,8 +19,16 @@ import torch
 from .._check import Array, pair
 from .._result import Interval, Scalar
 from ..drift.multiplicity import adjust_pvalues
-from ..inference import Groups, max_t, p_value, permutation_masks, pool_groups, split_masks
-from .copying import distinct_rows, nearest_neighbours
+from ..inference import (
+    Groups,
+    delete_half_se,
+    max_t,
+    p_value,
+    permutation_masks,
+    pool_groups,
+    split_masks,
+)
+from .copying import distinct_rows, nearest_neighbours, newcombe_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +54,8 @@ class Bin:
         The real row nearest to the bin's centre.
     real, synthetic : float
         Shares.
+    difference : Interval or None
+        For ``synthetic - real`` (Newcombe's hybrid score), with the bins held; None with groups.
     z : float
         Two-proportion statistic; negative where the synthetic data has too little.
     p_adjusted : float
@@ -54,6 +65,7 @@ class Bin:
     example: int
     real: float
     synthetic: float
+    difference: Interval | None
     z: float
     p_adjusted: float
 
@@ -65,7 +77,8 @@ class DifferentBins(Scalar):
     Attributes
     ----------
     value : float
-        NDB / K: share of bins that differ at ``alpha`` after adjusting, 0 to 1; best 0.
+        NDB / K: share of bins that differ at ``alpha`` after adjusting, 0 to 1; best 0. A count of
+        decisions, with no value in the populations to have an interval for: the bins have theirs.
     bins : int
         K: as many as asked for, or as there are distinct reference rows.
     different : tuple of Bin
@@ -93,6 +106,10 @@ class HitHistogram(Scalar):
     value : float
         Effective number of real rows that are hit (exp of the entropy) over their number, 0 to 1;
         as high as ``floor`` is best. Mean over the splits.
+    interval : Interval
+        For ``value`` on average at these sizes: lognormal, with the delete-half jackknife's error
+        over the real rows (the splits) and the entropy's over the synthetic ones, by source where
+        there are groups.
     floor : float
         The same for real samples.
     gini, gini_floor : float
@@ -103,6 +120,7 @@ class HitHistogram(Scalar):
         Permutation, one-sided: fewer effective rows than a real sample hits.
     """
 
+    interval: Interval
     floor: float
     gini: float
     gini_floor: float
@@ -196,7 +214,7 @@ def mode_tests(
     near_quantile : float
         Quantile of the reference's nearest-neighbour distances that makes a collision.
     splits : int
-        Random splits that the hit histogram is averaged over.
+        Random splits that the hit histogram is averaged over, at least 2.
     permutations : int
         Relabellings for the p-values.
     alpha : float
@@ -241,6 +259,8 @@ def mode_tests(
         raise ValueError(f"near_quantile must lie strictly between 0 and 1, got {near_quantile}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie strictly between 0 and 1, got {alpha}")
+    if splits < 2:
+        raise ValueError(f"splits must be at least 2, got {splits}")
     groups = pool_groups(groups_real, groups_synthetic, n, m)
     size = min(n // 2, m)
     masks = split_masks(
@@ -272,10 +292,20 @@ def mode_tests(
         bins=bins,
         grouped=groups is not None,
         alpha=alpha,
+        level=level,
         seed=seed,
     )
     exchange = relabel(b, s)
-    hits = _hit_histogram(x, y, reference, comparison, drawn, second=exchange)
+    hits = _hit_histogram(
+        x,
+        y,
+        reference,
+        comparison,
+        drawn,
+        second=exchange,
+        source=np.arange(m) if groups is None else groups[n:],
+        level=level,
+    )
     birthday = _birthday(
         _rows(x, a),
         _rows(x, b),
@@ -310,6 +340,7 @@ def _different_bins(
     bins: int | None,
     grouped: bool,
     alpha: float,
+    level: float,
     seed: int,
 ) -> DifferentBins:
     from scipy.special import ndtr
@@ -351,6 +382,9 @@ def _different_bins(
             example=int(fit[near[c]]),
             real=float(theirs[c, 0] / n[0]),
             synthetic=float(ours[c, 0] / m[0]),
+            difference=None
+            if grouped
+            else newcombe_interval(ours[c, 0] / m[0], m[0], theirs[c, 0] / n[0], n[0], level),
             z=float(z[c, 0]),
             p_adjusted=float(adjusted[c]),
         )
@@ -374,6 +408,8 @@ def _hit_histogram(
     drawn: _Bools,
     *,
     second: _Bools,
+    source: npt.NDArray[np.int_],
+    level: float,
 ) -> HitHistogram:
     # Equal real rows are one target: which of them is "nearest" would be arbitrary.
     targets, own = distinct_rows(x)
@@ -403,12 +439,25 @@ def _hit_histogram(
         if r == 0:
             pooled = place[np.concatenate([nearest["real"], nearest["synthetic"]])]
             observed = table["synthetic"][0][0]
+            hit = place[nearest["synthetic"]]
+            surprise = -np.log(np.bincount(hit, minlength=size)[hit] / hit.size)
+            part = (surprise - surprise.mean()) / hit.size
+            by_source = np.bincount(source[np.flatnonzero(drawn[:, 0])], part)
             null = np.array(
                 [_evenness(np.bincount(pooled[col], minlength=size))[0] for col in second.T]
             )
     floor, value = (np.mean(table[name], axis=0) for name in ("real", "synthetic"))
+    logs = np.log([row[0] for row in table["synthetic"]])
+    error = math.hypot(delete_half_se(logs, 1, 2), float(np.linalg.norm(by_source)))
+    factor = math.exp(NormalDist().inv_cdf((1 + level) / 2) * error)
     return HitHistogram(
         value=float(value[0]),
+        interval=Interval(
+            float(value[0]) / factor,
+            max(float(value[0]), min(1.0, float(value[0]) * factor)),
+            level,
+            "delete-half and entropy, lognormal",
+        ),
         floor=float(floor[0]),
         gini=float(value[1]),
         gini_floor=float(floor[1]),

@@ -89,11 +89,20 @@ def test_nearest_real_is_found_also_where_the_list_ends() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((600, 5)), rng.standard_normal((30, 5))
     order = rng.permutation(600)
-    a, b = np.zeros((2, 600, 1), bool)
+    a, b = np.zeros((2, 600, 2), bool)
     a[order[:30]], b[order[30:60]] = True, True
-    drawn = np.ones((30, 1), bool)
+    drawn = np.ones((30, 2), bool)
     second = rng.random((60, 19)) < 0.5
-    got = _hit_histogram(torch.from_numpy(x), torch.from_numpy(y), a, b, drawn, second=second)
+    got = _hit_histogram(
+        torch.from_numpy(x),
+        torch.from_numpy(y),
+        a,
+        b,
+        drawn,
+        second=second,
+        source=np.arange(30),
+        level=0.95,
+    )
     ref = x[a[:, 0]]
     for name, rows in (("value", y), ("floor", x[b[:, 0]])):
         hits = np.bincount(cdist(rows, ref).argmin(1), minlength=30)
@@ -191,7 +200,7 @@ def test_interval_of_the_collision_rate_covers() -> None:
     for run in range(100):
         rng = np.random.default_rng(run)
         synthetic = items[rng.choice(50, 80, p=share)]
-        got = mode_tests(real, synthetic, permutations=1, splits=1, bins=2).birthday
+        got = mode_tests(real, synthetic, permutations=1, splits=2, bins=2).birthday
         assert got.threshold == 0.0
         covered += truth in got.interval
     assert covered >= stats.binom.ppf(0.001, 100, 0.93)
@@ -239,7 +248,7 @@ def test_false_alarms_stay_in_the_binomial_band(kind: str) -> None:
             real,
             synthetic,
             permutations=99,
-            splits=1,
+            splits=2,
             bins=4,
             seed=run,
             near_quantile=0.2,
@@ -259,7 +268,7 @@ def test_false_alarms_stay_in_the_binomial_band(kind: str) -> None:
 def test_floor_is_what_a_real_sample_gets() -> None:
     rng = np.random.default_rng(0)
     got = mode_tests(
-        rng.standard_normal((1000, 8)), rng.standard_normal((500, 8)), permutations=19, splits=10
+        rng.standard_normal((1000, 8)), rng.standard_normal((500, 8)), permutations=19, splits=20
     )
     assert got.hits.value == pytest.approx(got.hits.floor, rel=0.05)
     assert got.hits.gini == pytest.approx(got.hits.gini_floor, rel=0.05)
