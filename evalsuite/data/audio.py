@@ -140,7 +140,7 @@ def decode_audio(
         ``max_seconds``: of a longer recording, evenly spaced excerpts of 30 seconds are read, as
         many as make up that length, the first at its start and the last at its end. Above 48 kHz,
         this holds for as many samples as 48 kHz would have, so that memory is bounded whatever a
-        header says: about 190 MB for the default of 600 seconds.
+        header says: about 150 MB for the default of 600 seconds.
     rate : int
         Hz, of ``samples``. All speech models that work offline take 16 kHz.
 
@@ -336,7 +336,7 @@ class _Reader:
         # Two at least: the second is at the end, so that a header that lies is found out.
         count = max(2, round(self.budget / (_EXCERPT * self.rate)))
         length = self.budget // count
-        native = np.empty(count * length, dtype=np.float32)
+        native = _room(count * length)
         for k in range(count):
             start = round(k * (self.frames - length) / (count - 1))
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from collections import Counter
@@ -103,8 +104,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels", "max_line", "max_seconds", "max_text"):
-            if not getattr(self, name) >= 1:  # written so that NaN is refused too
-                raise DataError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) < math.inf:  # written so that NaN is refused too
+                raise DataError(f"{name} must be at least 1 and finite, got {getattr(self, name)}")
 
 
 class BadSample(Exception):  # noqa: N818 - it is the sample that is bad, not the program

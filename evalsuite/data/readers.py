@@ -27,7 +27,7 @@ from .files import (
     relative,
 )
 from .rows import MEDIA, Columns, RowFile, make_sample, named_files
-from .texts import decode_text, is_numbers
+from .texts import decode_text, is_boxes
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _MANIFESTS = (".jsonl", ".ndjson", ".csv", ".tsv")
@@ -249,27 +249,37 @@ def _by_stem(
             if not media:
                 records += [_Record({"text": name}) for name in parts["text"]]
         elif all(len(names) == 1 for names in parts.values()):
-            record = {kind: names[0] for kind, names in parts.items()}
-            if "text" in record and _no_caption(files.paths[record["text"]], limits):
-                del record["text"]
-            records.append(_Record(record))
+            records.append(_Record({kind: names[0] for kind, names in parts.items()}))
         else:
             records += [_Record({k: n}) for k in MEDIA for n in parts.get(k, ())]
+    _drop_boxes(records, files, limits)
     return records
 
 
-def _no_caption(path: str, limits: Limits) -> bool:
-    """Whether a text holds numbers only: boxes of objects, as YOLO has them beside a picture."""
-    try:
-        return is_numbers(_text(path, limits))
-    except BadSample:
-        return False
+def _drop_boxes(records: list[_Record], files: _Files, limits: Limits) -> None:
+    """Take the texts for companions that are boxes of objects, as YOLO has them beside a picture.
+
+    Where there are such, an empty text is a picture without an object.
+    """
+    boxes, empty = [], []
+    for record in records:
+        if record.parts.keys() == {"image", "text"}:
+            try:
+                text = _text(files.paths[record.parts["text"]], limits)
+            except BadSample:
+                continue  # it is reported when the sample is made
+            if is_boxes(text):
+                boxes.append(record)
+            elif not text:
+                empty.append(record)
+    for record in [*boxes, *empty] if boxes else []:
+        del record.parts["text"]
 
 
 def _text(path: str, limits: Limits) -> str:
     """Read a file that is a text; raise BadSample if it is none."""
     try:
-        return decode_text(read_file(path, replace(limits, max_bytes=limits.max_text + 1)), limits)
+        return decode_text(read_file(path, replace(limits, max_bytes=limits.max_text)), limits)
     except BadSample as bad:
         if bad.kind == "truncated":
             return ""

@@ -11,7 +11,8 @@ import re
 from .dataset import BadSample, Limits, Problem
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_NUMBERS = re.compile(r"[\d\s.,;:eE+-]*\d[\d\s.,;:eE+-]*")
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_BOXES = re.compile(rf"\d+(?: +{_NUMBER}){{4,}} *(?:[\r\n]+\d+(?: +{_NUMBER}){{4,}} *)*")
 _MARKS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
 
@@ -37,9 +38,9 @@ def decode_text(data: bytes, limits: Limits) -> str:
         ) from None
 
 
-def is_numbers(text: str) -> bool:
-    """Whether a text is only numbers, as the boxes beside a picture are: no caption."""
-    return _NUMBERS.fullmatch(text) is not None
+def is_boxes(text: str) -> bool:
+    """Whether a text is boxes of objects: lines of a class's number and four or more numbers."""
+    return _BOXES.fullmatch(text) is not None
 
 
 def usable_text(

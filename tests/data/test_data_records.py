@@ -168,11 +168,21 @@ def test_files_of_one_stem_are_one_record(tmp_path):
 
 
 def test_a_caption_beside_a_picture_keeps_the_pictures_id(tmp_path):
-    put(tmp_path, a_png=picture(1), a_txt="a cat", b_png=picture(2), b_txt="0 0.5 0.5 .1 1e-3\n")
-    put(tmp_path, c_txt="nobody's")
+    put(tmp_path, a_png=picture(1), a_txt="a cat", b_png=picture(2), b_txt="7", c_txt="nobody's")
     dataset = open_dataset(tmp_path)
-    assert [(s.id, s.text) for s in dataset] == [("a.png", "a cat"), ("b.png", None)]
-    assert dataset.ignored == {"companion": 2}, "boxes of objects are no caption"
+    assert [(s.id, s.text) for s in dataset] == [("a.png", "a cat"), ("b.png", "7")]
+    assert dataset.ignored == {"companion": 1}
+
+
+def test_boxes_of_objects_are_no_caption(tmp_path):
+    put(tmp_path, a_png=picture(1), a_txt="0 0.5 0.5 .1 1e-3\r\n12 0 0 1 1 0.5 -1\n")
+    put(tmp_path, b_png=picture(2), b_txt="", c_png=picture(3), c_txt="1 2 3 four")
+    put(tmp_path, d_wav=sound(1), d_txt="1 2 3 4 5")
+    dataset = open_dataset(tmp_path)
+    texts = {s.id: s.text for s in dataset}
+    assert texts == {"a.png": None, "b.png": None, "c.png": "1 2 3 four", "d.wav": "1 2 3 4 5"}
+    assert dataset.ignored == {"companion": 2}
+    assert "empty" not in kinds(dataset)
 
 
 def test_two_images_of_one_stem_belong_to_nothing(tmp_path):
@@ -530,6 +540,8 @@ def test_a_limit_is_in_bytes_of_utf_8(tmp_path):
     assert [len(s.text) for s in dataset] == [16, 50]
     with pytest.raises(DataError, match="max_text must be at least 1"):
         Limits(max_text=0)
+    with pytest.raises(DataError, match="max_seconds must be at least 1 and finite"):
+        Limits(max_seconds=float("inf"))
 
 
 # --- any bytes -------------------------------------------------------------------------------
