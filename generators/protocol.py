@@ -495,6 +495,7 @@ _OPERATIONS: dict[str, str] = {
         "ngram": "text.learned:NgramWriter",
         "noise": "null:Noise",
         "one_of": "combine:OneOf",
+        "parse_label": "crossmodal.hops:ParseLabel",
         "pitch": "audio.effects:Pitch",
         "rand_augment": "image.augment:RandAugment",
         "reinhard": "correction.image:Reinhard",

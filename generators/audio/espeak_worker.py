@@ -47,13 +47,13 @@ def main() -> None:
         ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
     )
 
-    @kind
     def keep(wave: object, count: int, _events: object) -> int:
         if wave and count > 0:
             chunks.append(ctypes.string_at(wave, 2 * count))  # type: ignore[arg-type]
         return 0
 
-    library.espeak_SetSynthCallback(keep)
+    kept = kind(keep)  # a name of its own: it must live as long as the library calls it
+    library.espeak_SetSynthCallback(kept)
     text = request["text"].encode()
     library.espeak_Synth(
         ctypes.c_char_p(text), ctypes.c_size_t(len(text) + 1), 0, _AS_IS, 0, _UTF8, None, None

@@ -185,7 +185,7 @@ def _spoken(samples: Any, rate: int, text: str) -> Audio:
 @cache
 def _espeak() -> dict[str, str]:
     try:
-        import espeakng_loader
+        import espeakng_loader  # type: ignore[import-untyped]
     except ImportError as error:
         raise EvalsuiteError(
             "speech by espeak-ng needs espeakng-loader: pip install 'evalsuite[generators]'"

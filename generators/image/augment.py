@@ -57,7 +57,7 @@ class _Policy(_ImageEffect):
             ) from error
         # The state is the process's: two threads must not draw from it at once.
         with _TORCH, torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(params["seed"])
+            torch.default_generator.manual_seed(params["seed"])
             made: Image.Image = self._policy(v2)(value.convert("RGB"))
         return made.convert(value.mode)
 
@@ -290,7 +290,7 @@ class CutPaste(TwoParents, _ImageEffect):
 
 
 def otsu(grey: npt.NDArray[np.float64]) -> float:
-    """Give the threshold between two classes of grey, 0 to 255, with the largest variance between."""
+    """Give the grey, 0 to 255, that parts two classes with the largest variance between them."""
     counts = np.bincount(np.rint(grey).astype(np.intp).ravel(), minlength=256).astype(np.float64)
     below, total = np.cumsum(counts), counts.sum()
     mass = np.cumsum(counts * np.arange(256))

@@ -118,12 +118,12 @@ class FlowSampler(Fitted):
         # Seeded draws on the processor, whatever the device: the same batches everywhere.
         rng = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             net = _network(facts)
         count = sum(p.numel() for p in net.parameters())
         if count > MOST_PARAMETERS:
             raise ValueError(
-                f"width {width} makes {count:,} parameters, at most 5,000,000: lower it"
+                f"width {width} makes {count:,} parameters, at most {MOST_PARAMETERS:,}: lower it"
             )
         net.to(device).train()
         average = {k: v.detach().clone() for k, v in net.state_dict().items()}

@@ -119,7 +119,7 @@ def test_a_grammar_gives_all_its_texts_and_no_other() -> None:
         ({"start": ["{a}"], "a": ["x {start}"]}, "start → a → start"),
         ({"start": []}, "no texts"),
         ({"start": ["a { b"]}, "not part of a slot"),
-        ({"start": ["a"], "label": ["b"]}, "name the rule otherwise"),
+        ({"start": ["a"], "label": ["b"]}, "filled in later"),
     ],
 )
 def test_a_grammar_that_does_not_work_is_refused(rules: dict[str, list[str]], message: str) -> None:

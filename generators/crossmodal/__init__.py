@@ -1,0 +1,1 @@
+"""Generators from one modality to another."""
