@@ -116,9 +116,85 @@ def gate(
         allow_download=allow_download,
         strict=strict,
     )
-    write_outputs(run.result, out, thumbnails=run.thumbnails, lang=lang.value, redact=redact)
+    write_outputs(
+        run.result,
+        out,
+        thumbnails=run.thumbnails,
+        clips=run.clips,
+        lang=lang.value,
+        redact=redact,
+    )
     _say(run.result, out)
     raise typer.Exit(run.result.exit_code)
+
+
+@app.command()
+def compare(
+    real: Annotated[str, typer.Argument(help="Real data: folder, manifest, Parquet, tar.")],
+    candidates: Annotated[
+        list[str], typer.Argument(help="Two or more synthetic sets to rank.", metavar="A B ...")
+    ],
+    policy: Annotated[
+        str | None, typer.Option(help="Policy file; without it the default policy.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the leaderboard and the reports.")] = Path(
+        "evalsuite-compare"
+    ),
+    name: Annotated[
+        list[str] | None, typer.Option(help="Name of each candidate, in order; repeat it.")
+    ] = None,
+    dose: Annotated[
+        list[float] | None,
+        typer.Option(help="Setting of a knob that each candidate was made with; repeat it."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
+    lang: Annotated[Language, typer.Option(help="Language of the outputs.")] = Language.EN,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Rank synthetic sets by how near they are to the real one.
+
+    Exit codes: 0 where a candidate passes or warns, 1 where all fail, 4 where none can be judged,
+    2 usage or policy error, 3 data or run error.
+    """
+    import shlex
+
+    from .gate.judge import exit_code
+    from .pipeline.compare import best_verdict
+    from .pipeline.compare import compare as run
+    from .report import write_outputs
+    from .report.comparison import write_comparison
+
+    options: list[tuple[str, object]] = [("--policy", policy), ("--seed", seed)]
+    options += [("--name", n) for n in name or ()] + [("--dose", d) for d in dose or ()]
+    words = ["evalsuite", "compare", real, *candidates]
+    words += [w for key, value in options if value is not None for w in (key, str(value))]
+    comparison, runs = run(
+        real,
+        candidates,
+        names=name,
+        doses=dose,
+        policy=policy,
+        seed=seed,
+        device=device,
+        command=shlex.join(words),
+    )
+    for k, gated in enumerate(runs.values(), 1):
+        write_outputs(
+            gated.result,
+            out / f"{k}",
+            thumbnails=gated.thumbnails,
+            clips=gated.clips,
+            lang=lang.value,
+        )
+    write_comparison(comparison, out, lang=lang.value)
+    folders = {label: out / f"{k}" for k, label in enumerate(runs, 1)}
+    for c in comparison.candidates:
+        ranks = (
+            f"{c.rank}" if c.rank_low == c.rank_high else f"{c.rank} ({c.rank_low}-{c.rank_high})"
+        )
+        typer.echo(f"{ranks:>10}  {c.verdict.value:<12}  {c.name}  {folders[c.name]}")
+    typer.echo(f"leaderboard: {out / 'comparison.html'}")
+    raise typer.Exit(exit_code(best_verdict(comparison)))
 
 
 app.command()(generate)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -29,13 +29,14 @@ import threadpoolctl
 from ..data.dataset import BadSample, Dataset, Limits, Problem, Sample
 from ..data.images import EXTENSIONS, decode_image, set_fingerprint
 from ..errors import DataError, ModelError
-from ..metrics.image.attributes import ATTRIBUTES, image_attributes
+from ..metrics.image.attributes import ATTRIBUTES, Attribute, image_attributes
 from .base import EncoderInfo, Features, ImageEncoder, code_version, cpu_count
 from .image import thumbnail
 from .registry import load_encoder
 
 if TYPE_CHECKING:
     from .cache import FeatureCache, Records
+    from .media import Transcript
 
 _AHEAD = 256  # prepared images that may wait while a model loads: 38 MB at 224 × 224
 _Item: TypeAlias = tuple[int, bytes, npt.NDArray[Any]]  # row, digest, prepared image
@@ -89,6 +90,11 @@ class Encoded:
     warnings: list[str]
     forwards: int
     timings: dict[str, float]
+    modality: str = "image"
+    described: Mapping[str, Attribute] = field(default_factory=lambda: ATTRIBUTES)
+    """What each of the attributes is."""
+    transcripts: list[Transcript] | None = None
+    """What was heard in each recording, where it was asked for."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -157,12 +163,13 @@ def encode(
     if len(set(ids)) < len(ids):
         raise ModelError(f"each encoder may be given once, got {ids}")
     run = _Run(dataset, loaded, cache, attributes, thumbnails, limits or Limits())
+    total = len(run.samples)
     # The attributes' small dot products must not wake up BLAS threads: the cores are busy, and a
     # sum split over threads would depend on their number in its last bits.
     blas = threadpoolctl.ThreadpoolController().select(internal_api="openblas")
     with (
         blas.limit(limits=1),
-        _progress(label or dataset.name, len(dataset.samples), progress) as advance,
+        progress_bar(label or dataset.name, total, progress) as advance,
     ):
         run.go(workers or cpu_count(), advance)
     return run.result(start)
@@ -192,7 +199,11 @@ class _Run:
         thumbnails: bool,
         limits: Limits,
     ) -> None:
-        n = len(dataset.samples)
+        # Where a data set holds records, some may have no image; the data set itself reports them.
+        self.samples = [s for s in dataset.samples if "image" in s.media]
+        if not self.samples:
+            raise DataError(f"no sample of {dataset.name!r} has an image")
+        n = len(self.samples)
         self.dataset = dataset
         self.limits = limits
         self.cache = cache
@@ -283,9 +294,8 @@ class _Run:
 
     def _sample(self, row: int, seconds: Counter[str]) -> None:
         """Take one sample from its bytes to wherever it waits for a forward pass."""
-        clock = _Clock(seconds)
-        sample = self.dataset.samples[row]
-        data = self.dataset.read(sample)
+        clock = Clock(seconds)
+        data = self.dataset.read(self.samples[row], "image")
         digest = hashlib.sha256(data).digest()
         clock.lap("read")
         with self._lock:
@@ -353,7 +363,7 @@ class _Run:
         batch: list[_Item],
         seconds: Counter[str],
     ) -> None:
-        clock = _Clock(seconds)
+        clock = Clock(seconds)
         # One buffer for each thread: fresh memory for every batch would cost more than the copy.
         stacked = getattr(lane.buffers, "stacked", None)
         if stacked is None:
@@ -373,7 +383,7 @@ class _Run:
 
     def result(self, start: float) -> Encoded:
         """Put the rows of the usable samples together."""
-        samples = self.dataset.samples
+        samples = self.samples
         for row, first in self.twin.items():
             if first in self.bad:
                 self.bad[row] = self.bad[first]
@@ -450,7 +460,7 @@ def _unpack(record: bytes | None) -> _Image | None:
     return _Image(width, height, form, tuple(notes), small)
 
 
-class _Clock:
+class Clock:
     """Adds the time since the last lap to a step's seconds."""
 
     def __init__(self, seconds: Counter[str]) -> None:
@@ -458,6 +468,7 @@ class _Clock:
         self._last = time.perf_counter()
 
     def lap(self, step: str) -> None:
+        """Give the time since the last lap to this step."""
         now = time.perf_counter()
         self._seconds[step] += now - self._last  # type: ignore[assignment]
         self._last = now
@@ -469,7 +480,7 @@ def _quietly(load: Any) -> None:
 
 
 @contextlib.contextmanager
-def _progress(label: str, total: int, show: bool | None) -> Iterator[Any]:
+def progress_bar(label: str, total: int, show: bool | None, unit: str = "images") -> Iterator[Any]:
     """Give a function to call once for each sample."""
     if show is None:
         show = sys.stderr.isatty()
@@ -491,7 +502,7 @@ def _progress(label: str, total: int, show: bool | None) -> Iterator[Any]:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> str:
             speed = task.finished_speed or task.speed
-            return "" if speed is None else f"{speed:.0f} images/s"
+            return "" if speed is None else f"{speed:.0f} {unit}/s"
 
     with Progress(
         TextColumn("{task.description}"),

@@ -71,8 +71,10 @@ class Finding(Value):
     chance, in ``gap_unit``, which does not depend on n: the policy's tolerance is in this unit.
     """
 
-    kind: Literal["distribution", "attribute", "integrity"]
+    kind: Literal["distribution", "attribute", "integrity", "tie"]
+    """``tie``: what holds modalities together, as a caption and its image."""
     modality: str
+    """image · audio · text; of a tie both, as in ``image+text``."""
     metric: str
     encoder: str | None = None
     slice: str = "all"
@@ -140,6 +142,8 @@ class DatasetSummary(Value):
     """Number of groups, where the data names any."""
     notes: dict[str, int] = Field(default_factory=dict)
     """How many samples had a treatment: grey, palette, alpha, cmyk, 16-bit, exif-rotated …"""
+    modalities: dict[str, int] = Field(default_factory=dict)
+    """Modality to the number of samples whose part of it could be used."""
 
 
 class EncoderSummary(Value):
@@ -199,14 +203,20 @@ class GalleryItem(Value):
     partner_side: Literal["real", "synthetic"] | None = None
     partner: str | None = None
     label: str | None = None
+    text: str | None = None
+    """The sample's own text, or what was heard; shortened."""
+    partner_text: str | None = None
+    alignment: tuple[tuple[str, str, str], ...] = ()
+    """Words as (operation, wanted, heard): equal, substitute, delete, insert."""
 
 
 class Gallery(Value):
     """Samples worth looking at, in order."""
 
     id: str
-    """most_synthetic_looking · nearest_real_neighbour · least_covered_real …"""
+    """most_synthetic_looking · nearest_real_neighbour · least_covered_real · mismatched …"""
     encoder: str
+    modality: str = "image"
     items: tuple[GalleryItem, ...]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from .findings import Finding, Message, Reason, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .findings import DatasetSummary
     from .policy import Policy, Rule
@@ -63,7 +63,7 @@ def _n_required(finding: Finding, tolerance: float) -> int | None:
 
 def _matches(rule: Rule, finding: Finding) -> bool:
     return (
-        finding.kind == "distribution"
+        finding.kind in ("distribution", "tie")
         and rule.metric == finding.metric
         and rule.modality in ("*", finding.modality)
         and rule.encoder in ("*", finding.encoder)
@@ -71,11 +71,15 @@ def _matches(rule: Rule, finding: Finding) -> bool:
     )
 
 
-def _judge_one(finding: Finding, rule: Rule, policy: Policy) -> tuple[Status, Message]:
+def _judge_one(
+    finding: Finding, rule: Rule, policy: Policy, several: bool
+) -> tuple[Status, Message]:
     gap, ci = finding.gap, finding.gap_ci
+    where = [finding.modality] if several else []
+    where += [finding.slice] if finding.slice != "all" else []
     params: dict[str, str | int | float | None] = {
         "metric": finding.metric,
-        "slice": finding.slice,
+        "slice": ", ".join(where) or "all",
         "tolerance": rule.tolerance,
         "gap": gap,
         "low": ci.low if ci else None,
@@ -86,7 +90,10 @@ def _judge_one(finding: Finding, rule: Rule, policy: Policy) -> tuple[Status, Me
         "n_real": finding.n_real,
         "n_synthetic": finding.n_synthetic,
     }
-    name = finding.metric if finding.slice == "all" else f"{finding.metric} ({finding.slice})"
+    name = f"{finding.metric} ({', '.join(where)})" if where else finding.metric
+    if (gap is None or ci is None) and finding.message is not None:
+        # The measurement itself says why there is no number. It is no pass, and no lack of samples.
+        return Status.WARN, finding.message
     if gap is None or ci is None:
         smallest = min(finding.n_real, finding.n_synthetic)
         return Status.INCONCLUSIVE, Message(
@@ -139,6 +146,7 @@ def judge(
     *,
     real: DatasetSummary,
     synthetic: DatasetSummary,
+    unmeasured: Mapping[str, str] | None = None,
 ) -> tuple[tuple[Finding, ...], Status, tuple[Reason, ...]]:
     """Apply a policy.
 
@@ -150,6 +158,9 @@ def judge(
         What is asked.
     real, synthetic : DatasetSummary
         For the rules on the files themselves.
+    unmeasured : mapping of str to str, optional
+        Modalities that were left out, to the reason: ``only_real``, ``only_synthetic``,
+        ``no_encoder`` or ``too_few``. Each is a warning: what was not looked at is not fine.
 
     Returns
     -------
@@ -163,6 +174,7 @@ def judge(
     judged: list[Finding] = []
     reasons: list[Reason] = []
     used: set[int] = set()
+    several = len({f.modality for f in findings}) > 1
     for finding in findings:
         rules = [(i, rule) for i, rule in enumerate(policy.rules) if _matches(rule, finding)]
         if not rules:
@@ -171,7 +183,7 @@ def judge(
         used.update(i for i, _ in rules)
         worst: tuple[Status, Message, Rule] | None = None
         for _, rule in rules:
-            status, message = _judge_one(finding, rule, policy)
+            status, message = _judge_one(finding, rule, policy, several)
             if worst is None or _WORST_FIRST.index(status) < _WORST_FIRST.index(worst[0]):
                 worst = (status, message, rule)
         if worst is None:  # cannot be: `rules` is not empty
@@ -203,6 +215,25 @@ def judge(
                     ),
                 )
             )
+    for modality, why in (unmeasured or {}).items():
+        text = {
+            "only_real": f"Only the real set holds {modality}: it was not compared.",
+            "only_synthetic": f"Only the synthetic set holds {modality}: it was not compared.",
+            "no_encoder": f"Both sets hold {modality}, but the policy names no encoder for it: "
+            "it was not compared.",
+            "too_few": f"One of the sets holds {modality} in fewer than {policy.min_samples} "
+            "samples: it was not compared.",
+        }[why]
+        reasons.append(
+            Reason(
+                status=Status.WARN,
+                message=Message(
+                    id=f"unmeasured_{why}",
+                    text=text,
+                    params={"modality": modality, "min": policy.min_samples},
+                ),
+            )
+        )
     reasons.extend(_integrity(policy, real, synthetic, judged))
     reasons.sort(key=lambda reason: _WORST_FIRST.index(reason.status))
     verdict = reasons[0].status if reasons else Status.PASS

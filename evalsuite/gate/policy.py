@@ -104,6 +104,21 @@ class Calibration(_Strict):
     ] = 5000
 
 
+class Ties(_Strict):
+    """Which models say whether the parts of a record belong together; null leaves a tie out."""
+
+    image_text: Annotated[
+        str | None, Field(description="Model whose score says how well a text fits an image.")
+    ] = "conse"
+    audio_text: Annotated[
+        str | None, Field(description="Model that writes down speech, to compare with the text.")
+    ] = "whisper_base"
+    language: Annotated[
+        str | None,
+        Field(description="ISO 639-1 code of the speech; null hears it from each recording."),
+    ] = None
+
+
 class Policy(_Strict):
     """A whole policy.
 
@@ -125,7 +140,16 @@ class Policy(_Strict):
     encoders: Annotated[
         dict[str, tuple[str, ...]],
         Field(description="Modality to the encoders that measure it."),
-    ] = {"image": ("efficientnet_lite0",)}
+    ] = {
+        "image": ("efficientnet_lite0",),
+        "audio": ("whisper_base_encoder",),
+        "text": ("minilm_l6",),
+    }
+    scorers: Annotated[
+        dict[str, tuple[str, ...]],
+        Field(description="Modality to the models that give single samples a score of quality."),
+    ] = {"audio": ("dnsmos",)}
+    ties: Ties = Ties()
     min_samples: Annotated[
         int, Field(ge=8, description="Fewer usable samples on a side are inconclusive.")
     ] = 30
@@ -161,6 +185,7 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
         "rules": Rule,
         "integrity": Integrity,
         "calibration": Calibration,
+        "ties": Ties,
     }
     for part in location[:-1]:
         if isinstance(part, str) and part in inner:

@@ -138,7 +138,14 @@ def _standard_error(d: _Draws) -> float:
 
 
 def _finding(
-    spec: Spec, d: _Draws, *, n_real: int, n_synthetic: int, df: float, settings: Calibration
+    spec: Spec,
+    d: _Draws,
+    *,
+    modality: str,
+    n_real: int,
+    n_synthetic: int,
+    df: float,
+    settings: Calibration,
 ) -> Finding:
     from scipy.special import ndtri, stdtrit
 
@@ -160,7 +167,7 @@ def _finding(
     )
     return Finding(
         kind="distribution",
-        modality="image",
+        modality=modality,
         metric=spec.name,
         value=d.value,
         unit=spec.unit,
@@ -230,7 +237,7 @@ def _subset(
 
 
 def _classifier_finding(
-    result: ClassifierResult, n_real: int, n_synthetic: int, settings: Calibration
+    result: ClassifierResult, modality: str, n_real: int, n_synthetic: int, settings: Calibration
 ) -> Finding:
     from scipy.special import ndtri
 
@@ -238,7 +245,7 @@ def _classifier_finding(
     planned = float(ndtri(0.5 + settings.confidence / 2) + ndtri(settings.power))
     return Finding(
         kind="distribution",
-        modality="image",
+        modality=modality,
         metric=spec.name,
         value=result.effect,
         unit=spec.unit,
@@ -280,6 +287,7 @@ def measure(
     real: npt.NDArray[np.float32],
     synthetic: npt.NDArray[np.float32],
     *,
+    modality: str = "image",
     groups_real: Sequence[str] | None = None,
     groups_synthetic: Sequence[str] | None = None,
     settings: Calibration,
@@ -293,6 +301,8 @@ def measure(
     ----------
     real, synthetic : array, shape (n, d), (m, d)
         Features of one encoder.
+    modality : str
+        What the features are of; the findings say it.
     groups_real, groups_synthetic : sequence of str, optional
         The source of each sample: groups are split, resampled and permuted whole.
     settings : Calibration
@@ -464,6 +474,7 @@ def measure(
         _finding(
             SPECS[name],
             found[name],
+            modality=modality,
             n_real=n_real,
             n_synthetic=n_synthetic,
             df=df,
@@ -484,7 +495,7 @@ def measure(
         seed=seeds[6],
     )
     if "c2st" in wanted:
-        findings.append(_classifier_finding(classifier, n_real, n_synthetic, settings))
+        findings.append(_classifier_finding(classifier, modality, n_real, n_synthetic, settings))
 
     tick("neighbours")
     nearest, distance = _nearest(synthetic, real)

@@ -101,7 +101,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> int:
         say(f"\nevalsuite gate {real} {folder}")
         run = run_gate(real, folder)
         report = out / name
-        write_outputs(run.result, report, thumbnails=run.thumbnails)
+        write_outputs(run.result, report, thumbnails=run.thumbnails, clips=run.clips)
         verdicts[name] = run.result.verdict.value
         say(f"  {run.result.verdict.value.upper()}")
         for reason in run.result.reasons[:4]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAP_POINTS = 1000
 GALLERY_ITEMS = 24
+GALLERY_TEXT = 400
 ATTRIBUTE_VALUES = 1000
 NOTABLE_EFFECT = 0.2
 """An attribute's drift is worth a sentence from a fifth of the real standard deviation on."""
@@ -67,7 +68,6 @@ def drifted_attributes(
     """Compare every readable property of the two sets."""
     from ..metrics.drift.multiplicity import adjust_pvalues
     from ..metrics.drift.univariate import numeric_drift
-    from ..metrics.image.attributes import ATTRIBUTES
 
     found: list[Finding] = []
     overlays: dict[str, dict[str, tuple[float, ...]]] = {}
@@ -85,12 +85,12 @@ def drifted_attributes(
             level=policy.calibration.confidence,
             seed=policy.seed,
         )
-        known = ATTRIBUTES[name]
+        known = left.described[name]
         ci = drift.mean_shift_ci
         found.append(
             Finding(
                 kind="attribute",
-                modality="image",
+                modality=left.modality,
                 metric=name,
                 value=float(b.mean() - a.mean()),
                 unit=known.unit,
@@ -233,6 +233,13 @@ def embedding_map(
     )
 
 
+def shortened(text: str | None) -> str | None:
+    """Give as much of a text as a gallery needs."""
+    if text is None or len(text) <= GALLERY_TEXT:
+        return text
+    return text[:GALLERY_TEXT] + "…"
+
+
 def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -> list[Gallery]:
     """Pick the samples that say most: looking synthetic, close to a real one, left uncovered."""
     scores = np.where(np.isfinite(measured.scores_synthetic), measured.scores_synthetic, -np.inf)
@@ -245,6 +252,7 @@ def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -
         Gallery(
             id="most_synthetic_looking",
             encoder=encoder,
+            modality=left.modality,
             items=tuple(
                 GalleryItem(
                     side="synthetic",
@@ -252,6 +260,7 @@ def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -
                     score=float(scores[i]),
                     score_text=f"score {scores[i]:.3g}",
                     label=right.samples[i].label,
+                    text=shortened(right.samples[i].text),
                 )
                 for i in looking
                 if np.isfinite(scores[i])
@@ -260,6 +269,7 @@ def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -
         Gallery(
             id="nearest_real_neighbour",
             encoder=encoder,
+            modality=left.modality,
             items=tuple(
                 GalleryItem(
                     side="synthetic",
@@ -269,6 +279,8 @@ def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -
                     partner_side="real",
                     partner=left.samples[int(measured.nearest_real[i])].id,
                     label=right.samples[i].label,
+                    text=shortened(right.samples[i].text),
+                    partner_text=shortened(left.samples[int(measured.nearest_real[i])].text),
                 )
                 for i in closest
             ),
@@ -276,6 +288,7 @@ def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -
         Gallery(
             id="least_covered_real",
             encoder=encoder,
+            modality=left.modality,
             items=tuple(
                 GalleryItem(
                     side="real",
@@ -283,6 +296,7 @@ def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -
                     score=float(measured.scores_real[i]) if np.isfinite(real_scores[i]) else 0.0,
                     score_text="no synthetic neighbour",
                     label=left.samples[i].label,
+                    text=shortened(left.samples[i].text),
                 )
                 for i in uncovered
             ),

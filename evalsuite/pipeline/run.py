@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import math
 import platform
 import shlex
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -17,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .. import __version__
 from .. import metrics as metrics_package
 from ..data import open_dataset
-from ..encoders import FeatureCache, encode, load_encoder
-from ..errors import PolicyError, UsageError
+from ..encoders import FeatureCache
+from ..errors import PolicyError
 from ..gate.findings import (
     DatasetSummary,
     EmbeddingMap,
@@ -32,6 +34,10 @@ from ..gate.judge import exit_code, judge
 from ..gate.policy import Policy, load_policy
 from .calibrate import SPECS, Measured, measure
 from .explain import Drift, drifted_attributes, embedding_map, explanations, galleries
+from .plan import Part, Plan, make_plan
+from .preview import previews
+from .texts import text_findings
+from .ties import TIE_METRICS
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
     from ..encoders import Encoded
+    from ..gate.policy import Calibration
 
 log = logging.getLogger("evalsuite")
 
@@ -53,6 +60,10 @@ class Run:
 
     result: GateResult
     thumbnails: Mapping[tuple[str, str], bytes]
+    clips: Mapping[tuple[str, str], bytes]
+    """The same for the recordings that the report plays."""
+    parts: Mapping[str, Part]
+    """Modality to both sets as numbers."""
 
 
 def gate(
@@ -93,7 +104,7 @@ def gate(
     if out is not None:
         from ..report import write_outputs
 
-        write_outputs(run.result, Path(out), thumbnails=run.thumbnails, **report)
+        write_outputs(run.result, Path(out), thumbnails=run.thumbnails, clips=run.clips, **report)
     return run.result
 
 
@@ -147,89 +158,89 @@ def run_gate(
     store = FeatureCache() if cache is True else cache or None
 
     _check_metrics(chosen)
-    specs = chosen.encoders.get("image", ())
-    if not specs:
-        raise UsageError("the policy names no encoder for images: add `encoders: {image: [...]}`")
     # Both sets are opened, and the models found, before anything that takes long.
     with clock("open"):
         sides = {"real": open_dataset(real), "synthetic": open_dataset(synthetic)}
-        encoders = [
-            load_encoder(spec, device=device, allow_download=allow_download, cache=store)
-            for spec in specs
-        ]
-    encoded: dict[str, Encoded] = {}
-    for role, data in sides.items():
-        with clock(f"encode {role}"):
-            encoded[role] = encode(data, encoders, cache=store, progress=progress, label=role)
-        for warning in encoded[role].warnings:
-            log.warning("%s", warning)
-
-    left, right = encoded["real"], encoded["synthetic"]
+        plan = make_plan(chosen, sides, device=device, allow_download=allow_download, cache=store)
+    for warning in plan.warnings:
+        log.warning("%s", warning)
+    parts: dict[str, Part] = {}
+    for modality in plan.modalities:
+        encoded = {}
+        for role, data in sides.items():
+            with clock(f"encode {role} {modality}"):
+                encoded[role] = plan.encode(modality, data, role, cache=store, progress=progress)
+            for warning in encoded[role].warnings:
+                log.warning("%s", warning)
+        left, right = encoded["real"], encoded["synthetic"]
+        parts[modality] = Part(modality, left, right, _groups(left, right))
     summaries = {
-        "real": _summary("real", sides["real"], left, None),
-        "synthetic": _summary("synthetic", sides["synthetic"], right, left),
-    }
+        role: _summary(role, sides[role], parts) for role in ("real", "synthetic")
+    }  # fmt: skip
+    chosen_calibration = _enough_permutations(chosen, plan)
+    unmeasured = dict(plan.unmeasured)
     findings: list[Finding] = []
+    attributes: list[Finding] = []
+    values: dict[str, dict[str, tuple[float, ...]]] = {}
     maps: list[EmbeddingMap] = []
     shelves: list[Gallery] = []
-    shown: set[tuple[str, str]] = set()
-    groups = _groups(left, right)
-    remember = _Memory(store, left, right, groups, chosen)
-
-    def compute(encoder: str) -> bytes:
-        return measure(
-            left.features[encoder],
-            right.features[encoder],
-            groups_real=groups[0],
-            groups_synthetic=groups[1],
-            settings=chosen.calibration,
-            seed=chosen.seed,
-        ).to_bytes()
-
-    for info in left.infos:
-        if min(len(left.samples), len(right.samples)) < chosen.min_samples:
-            findings.extend(_too_few(chosen, left, right, info.id))
+    largest = max((part.smallest for part in parts.values()), default=0)
+    for part in parts.values():
+        if part.smallest < chosen.min_samples:
+            if part.smallest < largest:
+                # A few captions beside many images say nothing of the set; the report says so.
+                unmeasured[part.modality] = "too_few"
+            else:
+                for info in part.left.infos:
+                    findings.extend(_too_few(chosen, part, info.id))
             continue
-        with clock(f"measure {info.id}"):
-            stored = remember("measure", info.key, partial(compute, info.id))
-            measured = Measured.from_bytes(stored)
-        findings.extend(
-            f.model_copy(update={"modality": info.modality, "encoder": info.id})
-            for f in measured.findings
-        )
-        maps.append(embedding_map(info.id, left, right, measured, chosen.seed))
-        shelves.extend(galleries(info.id, left, right, measured))
-    with clock("attributes"):
-        stored = remember(
-            "attributes", "", lambda: drifted_attributes(left, right, groups, chosen).to_bytes()
-        )
-        drift = Drift.from_bytes(stored)
+        remember = _Memory(store, part, chosen, chosen_calibration)
+        for info in part.left.infos:
+            with clock(f"measure {info.id}"):
+                stored = remember(
+                    "measure",
+                    info.key,
+                    partial(_measure, part, info.id, chosen, chosen_calibration),
+                )
+                measured = Measured.from_bytes(stored)
+            findings.extend(f.model_copy(update={"encoder": info.id}) for f in measured.findings)
+            maps.append(embedding_map(info.id, part.left, part.right, measured, chosen.seed))
+            shelves.extend(galleries(info.id, part.left, part.right, measured))
+        with clock(f"attributes {part.modality}"):
+            stored = remember(
+                "attributes",
+                plan.scored_by(part.modality),
+                lambda part=part: drifted_attributes(  # type: ignore[misc]
+                    part.left, part.right, part.groups, chosen
+                ).to_bytes(),
+            )
+            drift = Drift.from_bytes(stored)
+        attributes.extend(drift.findings)
+        values.update(drift.values)
+        if part.modality == "text":
+            with clock("text sets"):
+                found, shelf = text_findings(part, chosen, remember)
+            findings.extend(found)
+            shelves.extend(shelf)
+    with clock("ties"):
+        for tie in plan.ties:
+            found, shelf = tie.measure(sides, parts, chosen, store)
+            findings.extend(found)
+            shelves.extend(shelf)
     findings = adjusted(findings, chosen)
     judged, verdict, reasons = judge(
-        [*findings, *drift.findings],
+        [*findings, *attributes],
         chosen,
         real=summaries["real"],
         synthetic=summaries["synthetic"],
+        unmeasured=unmeasured,
     )
-    for embedding in maps:
-        shown.update((p.side, p.sample) for p in embedding.points)
-    for gallery in shelves:
-        for item in gallery.items:
-            shown.add((item.side, item.sample))
-            if item.partner is not None and item.partner_side is not None:
-                shown.add((item.partner_side, item.partner))
-    thumbnails = {
-        (role, sample.id): thumbnail
-        for role, part in encoded.items()
-        for sample, thumbnail in zip(part.samples, part.thumbnails, strict=True)
-        if (role, sample.id) in shown
-    }
     result = GateResult(
         evalsuite_version=__version__,
         verdict=verdict,
         exit_code=exit_code(verdict, strict=strict),
         reasons=reasons,
-        explanations=explanations(drift.findings),
+        explanations=explanations(attributes),
         findings=judged,
         real=summaries["real"],
         synthetic=summaries["synthetic"],
@@ -243,11 +254,11 @@ def run_gate(
                 backend=info.backend,
                 preprocessing=dict(info.preprocessing),
             )
-            for info in left.infos
+            for info in plan.infos
         ),
         maps=tuple(maps),
         galleries=tuple(shelves),
-        attributes=drift.values,
+        attributes=values,
         policy=chosen.canonical(),
         policy_sha256=chosen.sha256(),
         seed=chosen.seed,
@@ -257,18 +268,56 @@ def run_gate(
         times={
             "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
             "seconds": {**clock.seconds, "total": clock.total()},
-            "real": dict(left.timings),
-            "synthetic": dict(right.timings),
+            **{
+                role: {
+                    modality: dict(getattr(part, side).timings) for modality, part in parts.items()
+                }
+                for role, side in (("real", "left"), ("synthetic", "right"))
+            },
         },
     )
-    return Run(result=result, thumbnails=thumbnails)
+    with clock("previews"):
+        pictures, clips = previews(result, sides, parts)
+    return Run(result=result, thumbnails=pictures, clips=clips, parts=parts)
+
+
+def _measure(part: Part, encoder: str, policy: Policy, settings: Calibration) -> bytes:
+    return measure(
+        part.left.features[encoder],
+        part.right.features[encoder],
+        modality=part.modality,
+        groups_real=part.groups[0],
+        groups_synthetic=part.groups[1],
+        settings=settings,
+        seed=policy.seed,
+    ).to_bytes()
+
+
+def _enough_permutations(policy: Policy, plan: Plan) -> Calibration:
+    """Raise the permutations where so many findings are judged that none could be detected."""
+    judged = sum(
+        rule.modality in ("*", info.modality) and rule.encoder in ("*", info.id)
+        for rule in policy.rules
+        if rule.metric in SPECS
+        for info in plan.encoder_infos
+    ) + sum(rule.metric in TIE_METRICS for rule in policy.rules) * len(plan.ties)
+    settings = policy.calibration
+    needed = math.ceil(1.2 * judged / policy.alpha)
+    return settings.model_copy(
+        update={
+            name: max(getattr(settings, name), needed)
+            for name in ("permutations", "costly_permutations")
+            if judged / (getattr(settings, name) + 1) > policy.alpha
+        }
+    )
 
 
 def _check_metrics(policy: Policy) -> None:
+    known = [*SPECS, *TIE_METRICS]
     for rule in policy.rules:
-        if rule.metric not in SPECS and rule.on_missing == "error":
-            close = difflib.get_close_matches(rule.metric, SPECS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(SPECS)}"
+        if rule.metric not in known:
+            close = difflib.get_close_matches(rule.metric, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise PolicyError(f"the policy asks for the unknown metric {rule.metric!r}; {hint}")
 
 
@@ -314,38 +363,60 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _summary(role: Any, data: Dataset, part: Encoded, real: Encoded | None) -> DatasetSummary:
+def _summary(role: Any, data: Dataset, parts: Mapping[str, Part]) -> DatasetSummary:
+    mine = {name: part.side(role) for name, part in parts.items()}
     problems = [
         Problem(sample=p.sample, kind=p.kind, detail=p.detail)
-        for p in (*data.problems, *part.problems)
+        for p in (*data.problems, *(p for part in mine.values() for p in part.problems))
     ]
     counts: dict[str, int] = {}
     for problem in problems:
         counts[problem.kind] = counts.get(problem.kind, 0) + 1
+    broken = {p.sample for part in mine.values() for p in part.problems}
+    used = [sample for sample in data.samples if sample.id not in broken]
     labels: dict[str, int] = {}
     groups: set[str] = set()
-    for sample in part.samples:
+    for sample in used:
         if sample.label is not None:
             labels[sample.label] = labels.get(sample.label, 0) + 1
         if sample.group is not None:
             groups.add(sample.group)
-    originals = set(real.hashes) if real is not None else set()
+    content = _content(mine)
+    originals = (
+        set(_content({name: part.left for name, part in parts.items()}).values())
+        if role == "synthetic"
+        else set()
+    )
+    prints = [part.fingerprint for part in mine.values()]
     return DatasetSummary(
         role=role,
         name=data.name,
         format=data.format,
-        fingerprint=part.fingerprint,
+        fingerprint=prints[0]
+        if len(prints) == 1
+        else hashlib.sha256("\n".join(prints).encode()).hexdigest(),
         n_found=data.n_found,
-        n_used=len(part.samples),
+        n_used=len(used),
         problems=dict(sorted(counts.items())),
         problem_examples=tuple(problems[:PROBLEM_EXAMPLES]),
         ignored=dict(sorted(data.ignored.items())),
-        n_duplicates=len(part.hashes) - len(set(part.hashes)),
-        n_exact_copies=sum(h in originals for h in part.hashes),
+        n_duplicates=len(content) - len(set(content.values())),
+        n_exact_copies=sum(c in originals for c in content.values()),
         labels=dict(sorted(labels.items())),
         groups=len(groups) or None,
-        notes=dict(sorted(part.notes.items())),
+        notes=dict(sorted(sum((part.notes for part in mine.values()), Counter()).items())),
+        modalities={name: len(part) for name, part in mine.items()},
     )
+
+
+def _content(mine: Mapping[str, Encoded]) -> dict[str, tuple[str, ...]]:
+    """Give what each sample holds: its media, for a caption may well repeat; else its text."""
+    chosen = [name for name in mine if name != "text"] or list(mine)
+    found: dict[str, tuple[str, ...]] = {}
+    for name in chosen:
+        for sample, digest in zip(mine[name].samples, mine[name].hashes, strict=True):
+            found[sample.id] = (*found.get(sample.id, ()), digest)
+    return found
 
 
 def _groups(left: Encoded, right: Encoded) -> _Groups:
@@ -373,12 +444,7 @@ class _Memory:
     """Measurements that an earlier run on the very same input made."""
 
     def __init__(
-        self,
-        cache: FeatureCache | None,
-        left: Encoded,
-        right: Encoded,
-        groups: _Groups,
-        policy: Policy,
+        self, cache: FeatureCache | None, part: Part, policy: Policy, settings: Calibration
     ) -> None:
         self._cache = cache
         if cache is None:
@@ -388,10 +454,15 @@ class _Memory:
             *sorted(f"{name} {version}" for name, version in _versions().items()),
             str(policy.seed),
             str(policy.alpha),
-            policy.calibration.model_dump_json(),
+            settings.model_dump_json(),
+            part.modality,
         ]
-        for side, part, names in (("real", left, groups[0]), ("synthetic", right, groups[1])):
-            lines += [f"\1{side}", *part.hashes, "\1groups", *(names or ())]
+        for side, encoded, names in (
+            ("real", part.left, part.groups[0]),
+            ("synthetic", part.right, part.groups[1]),
+        ):
+            lines += [f"\1{side}", *encoded.hashes, "\1groups", *(names or ())]
+            lines += ["\1labels", *(s.label or "" for s in encoded.samples)]
         self._key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def __call__(self, name: str, key: str, compute: Callable[[], bytes]) -> bytes:
@@ -400,20 +471,22 @@ class _Memory:
         return self._cache.memo(name, f"{self._key} {key}", compute)
 
 
-def _too_few(policy: Policy, left: Encoded, right: Encoded, encoder: str) -> list[Finding]:
+def _too_few(policy: Policy, part: Part, encoder: str) -> list[Finding]:
     """One finding for each metric that the policy asks for and that n is too small for."""
     return [
         Finding(
             kind="distribution",
-            modality="image",
+            modality=part.modality,
             metric=name,
             encoder=encoder,
             value=None,
-            n_real=len(left.samples),
-            n_synthetic=len(right.samples),
+            n_real=len(part.left),
+            n_synthetic=len(part.right),
             n_required=policy.min_samples,
         )
-        for name in dict.fromkeys(rule.metric for rule in policy.rules if rule.slice == "all")
+        for name in dict.fromkeys(
+            rule.metric for rule in policy.rules if rule.slice == "all" and rule.metric in SPECS
+        )
     ]
 
 

@@ -18,6 +18,7 @@ from .text import clean, number
 from .view import (
     WORST_FIRST,
     attributes_view,
+    embed_clips,
     embed_thumbnails,
     encode,
     findings_view,
@@ -40,12 +41,14 @@ MAX_BYTES = 15_000_000
 """No page is larger, whatever the result holds."""
 
 THUMBNAILS_BYTES = 4_000_000
+CLIPS_BYTES = 4_000_000
 
 
 def render_html(
     result: GateResult,
     *,
     thumbnails: Mapping[tuple[str, str], bytes] | None = None,
+    clips: Mapping[tuple[str, str], bytes] | None = None,
     lang: str = "en",
     redact: bool = False,
     ident: str | None = None,
@@ -62,6 +65,8 @@ def render_html(
         What the gate found.
     thumbnails : mapping of (side, sample) to bytes, optional
         Small PNG, JPEG, WebP or GIF files; side is "real" or "synthetic".
+    clips : mapping of (side, sample) to bytes, optional
+        Short recordings that the galleries play: Ogg, MP3, FLAC or WAVE.
     lang : {"en", "ja"}
         The language that the page starts in; it can be switched in the page.
     redact : bool
@@ -83,7 +88,7 @@ def render_html(
 
     tr = Translator(lang)
     if redact:
-        result, thumbnails = redact_result(result), None
+        result, thumbnails, clips = redact_result(result), None, None
     notes: list[Note] = []
     maps = maps_view(result.maps, notes)
     galleries = galleries_view(result.galleries, notes)
@@ -97,13 +102,13 @@ def render_html(
         "galleries": galleries,
         "text": {code: catalogue(code) for code in LANGUAGES},
     }
-    styles, scripts = _styles(), _scripts()
+    style, scripts = styles(), _scripts()
     context = {
         "tr": tr,
         "result": result,
         "id": data["id"],
-        "csp": _content_security_policy(styles, scripts),
-        "styles": styles,
+        "csp": content_security_policy(style, scripts),
+        "styles": style,
         "scripts": scripts,
         "counts": {s.value: sum(f.status is s for f in result.findings) for s in WORST_FIRST},
         "reasons": reasons_view(result.reasons),
@@ -125,13 +130,17 @@ def render_html(
     }
     template = _template()
     # The pictures take what the rest leaves; only then is the list of what is left out complete.
-    rough = len(template.render(**context, notes=notes, data="", thumbs="").encode())
+    rough = len(template.render(**context, notes=notes, data="", thumbs="", clips="").encode())
     left = MAX_BYTES - rough - len(encode(data).encode()) - 200_000
     thumbs = embed_thumbnails(
         maps, galleries, thumbnails or {}, max(0, min(THUMBNAILS_BYTES, left)), notes
     )
+    left -= len(encode(thumbs))
+    sounds = embed_clips(galleries, clips or {}, max(0, min(CLIPS_BYTES, left)), notes)
     data["notes"] = notes
-    return template.render(**context, notes=notes, data=encode(data), thumbs=encode(thumbs))
+    return template.render(
+        **context, notes=notes, data=encode(data), thumbs=encode(thumbs), clips=encode(sounds)
+    )
 
 
 def _encoder(encoder: EncoderSummary) -> dict[str, str]:
@@ -162,6 +171,7 @@ def _dataset(data: DatasetSummary) -> dict[str, Any]:
         "labels": top(data.labels, 30),
         "more_labels": max(0, len(data.labels) - 30),
         "groups": data.groups,
+        "modalities": list(data.modalities.items()),
         "notes": top(data.notes, 40),
         "ignored": top(data.ignored, 40),
     }
@@ -175,12 +185,13 @@ def _pretty(value: Any, limit: int) -> str:
     return body if len(text) <= limit else body + "\n…"
 
 
-def _asset(folder: str, name: str) -> str:
+def asset(folder: str, name: str) -> str:
+    """Read a file of this package."""
     return resources.files(__package__).joinpath(folder, name).read_text("utf-8")
 
 
 @cache
-def _plotly() -> str:
+def plotly() -> str:
     """Read plotly.js out of the installed package, without importing it, which takes long."""
     spec = find_spec("plotly")
     if spec is None or not spec.submodule_search_locations:
@@ -192,23 +203,25 @@ def _plotly() -> str:
 
 @cache
 def _scripts() -> tuple[str, ...]:
-    return _plotly(), _asset("assets", "report.js")
+    return plotly(), asset("assets", "report.js")
 
 
 @cache
-def _styles() -> tuple[tuple[str, str], ...]:
+def styles() -> tuple[tuple[str, str], ...]:
     """Give (id, text) of each style element.
 
     Besides ours there are two that plotly.js would otherwise add itself, which the policy forbids:
     it leaves out the map's when an element of that id is there, and its own starts empty and is
     filled rule by rule, which is allowed.
     """
-    found = re.search(r'getElementById\("([0-9a-f]{64})"\)', _plotly())
-    ours = ("report-style", _asset("assets", "report.css"))
+    found = re.search(r'getElementById\("([0-9a-f]{64})"\)', plotly())
+    ours = ("report-style", asset("assets", "report.css"))
     return (ours, (found[1], "")) if found else (ours,)
 
 
-def _content_security_policy(styles: tuple[tuple[str, str], ...], scripts: tuple[str, ...]) -> str:
+def content_security_policy(styles: tuple[tuple[str, str], ...], scripts: tuple[str, ...]) -> str:
+    """Give the policy of a page that may run these scripts, and load nothing."""
+
     def hashes(texts: set[str]) -> str:
         digests = sorted(base64.b64encode(hashlib.sha256(t.encode()).digest()) for t in texts)
         return " ".join(f"'sha256-{d.decode()}'" for d in digests)
@@ -219,6 +232,7 @@ def _content_security_policy(styles: tuple[tuple[str, str], ...], scripts: tuple
             f"script-src {hashes(set(scripts))}",
             f"style-src {hashes({text for _, text in styles} | {''})}",
             "img-src data:",
+            "media-src data:",
             "base-uri 'none'",
             "form-action 'none'",
         )
@@ -232,4 +246,4 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_asset("templates", "report.html.j2"))
+    return environment.from_string(asset("templates", "report.html.j2"))

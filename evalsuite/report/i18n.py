@@ -60,7 +60,8 @@ class Translator:
             "role": lambda x: self.get(f"role.{x}", clean(str(x))),
             "term": lambda x: self.get(f"term.{x}", clean(str(x), 120)),
             "size": lambda x: number(abs(x)) if isinstance(x, int | float) else str(x),
-            "slice": lambda x: "" if x == "all" else f" ({clean(str(x), 120)})",
+            "slice": lambda x: "" if x == "all" else f" ({self.place(str(x))})",
+            "modality": lambda x: self.place(str(x)),
         }
 
     def get(self, key: str, default: str) -> str:
@@ -77,6 +78,11 @@ class Translator:
     def metric(self, name: str) -> str:
         """Give what a metric or an attribute is called."""
         return self.get(f"metric.{name}", self.get(f"attribute.{name}", clean(name, 120)))
+
+    def place(self, name: str) -> str:
+        """Give what a modality, and whatever follows it after a comma, is called."""
+        first, comma, rest = name.partition(", ")
+        return self.get(f"modality.{first}", clean(first, 120)) + comma + clean(rest, 120)
 
     def message(self, message: Message) -> str:
         """Translate a message by its id; what has no template, or lacks a value, says its text."""

@@ -67,6 +67,9 @@ def redact_result(result: GateResult) -> GateResult:
                             "sample": sample(i.side, i.sample),
                             "partner": sample(i.partner_side, i.partner),
                             "score_text": number(i.score),
+                            "text": None,
+                            "partner_text": None,
+                            "alignment": (),
                         }
                     )
                     for i in g.items

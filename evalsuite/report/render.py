@@ -138,6 +138,7 @@ def write_outputs(
     out: str | Path,
     *,
     thumbnails: Mapping[tuple[str, str], bytes] | None = None,
+    clips: Mapping[tuple[str, str], bytes] | None = None,
     lang: str = "en",
     redact: bool = False,
 ) -> list[Path]:
@@ -154,6 +155,8 @@ def write_outputs(
         The folder; it is made if it is not there.
     thumbnails : mapping of (side, sample) to bytes, optional
         Small PNG, JPEG, WebP or GIF files for the map and the galleries.
+    clips : mapping of (side, sample) to bytes, optional
+        Short recordings for the galleries.
     lang : {"en", "ja"}
         The language of the summary, and the one that the page starts in.
     redact : bool
@@ -185,7 +188,14 @@ def write_outputs(
     ident = _identify(parts)
     texts = {
         "result.json": _document(parts),
-        "report.html": render_html(result, thumbnails=shown, lang=lang, redact=redact, ident=ident),
+        "report.html": render_html(
+            result,
+            thumbnails=shown,
+            clips=None if redact else clips,
+            lang=lang,
+            redact=redact,
+            ident=ident,
+        ),
         "summary.md": render_markdown(result, lang=lang, ident=ident),
         "junit.xml": render_junit(result, ident=ident),
     }

@@ -38,10 +38,13 @@ _RANK = {status: i for i, status in enumerate(WORST_FIRST)}
 FINDINGS_BYTES = 5_000_000
 DETAILS_BYTES = 1_200_000
 POINTS = 4_000
+TEXT = 240
+"""Characters of a text that a gallery shows."""
+ALIGNED_WORDS = 60
 THUMBNAIL_BYTES = 100_000
 GALLERIES = 12
 GALLERY_ITEMS = 48
-ATTRIBUTES = 24
+ATTRIBUTES = 48
 ATTRIBUTE_VALUES = 1_000
 
 Note = tuple[str, dict[str, "Param"]]
@@ -143,6 +146,8 @@ def next_steps(result: GateResult) -> list[Note]:
             if s.shift is not None and abs(s.shift) >= 0.5
         ]
     for f in bad:
+        if f.kind == "tie":
+            steps.append((f"step.{f.metric}", {}))
         if f.kind != "distribution":
             continue
         if "coverage" in f.metric or "recall" in f.metric:
@@ -356,6 +361,12 @@ def galleries_view(galleries: Iterable[Gallery], notes: list[Note]) -> list[dict
                         "label": i.label and clean(i.label, 80),
                         "partner_side": i.partner_side,
                         "partner": i.partner and clean(i.partner, 160),
+                        "said": i.text and clean(i.text, TEXT),
+                        "partner_said": i.partner_text and clean(i.partner_text, TEXT),
+                        "alignment": [
+                            [op, clean(wanted, 60), clean(heard, 60)]
+                            for op, wanted, heard in i.alignment[:ALIGNED_WORDS]
+                        ],
                         "key": (i.side, i.sample),
                         "partner_key": i.partner and (i.partner_side, i.partner),
                     }
@@ -442,8 +453,8 @@ def embed_thumbnails(
 
     for gallery in galleries:
         for item in gallery["items"]:
-            item["thumb"] = embed(item.pop("key"))
-            item["partner_thumb"] = embed(item.pop("partner_key"))
+            item["thumb"] = embed(item["key"])
+            item["partner_thumb"] = embed(item["partner_key"])
     for view in maps:
         rank = _rank_within(view["side"])
         order = sorted(range(len(rank)), key=lambda i: (view["covered"][i] != 0, rank[i]))
@@ -452,6 +463,57 @@ def embed_thumbnails(
         del view["keys"]
     if len(uris) < wanted:
         notes.append(("note.thumbnails", {"shown": len(uris), "total": wanted}))
+    return uris
+
+
+def _sound_type(data: bytes) -> str | None:
+    """Recognise the recordings that a browser plays."""
+    if data.startswith(b"OggS"):
+        return "audio/ogg"
+    if data.startswith(b"fLaC"):
+        return "audio/flac"
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return "audio/wav"
+    if data.startswith(b"ID3") or data[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
+        return "audio/mpeg"
+    return None
+
+
+def embed_clips(
+    galleries: list[dict[str, Any]],
+    clips: Mapping[tuple[str, str], bytes],
+    budget: int,
+    notes: list[Note],
+) -> list[str]:
+    """Give data URIs within ``budget`` bytes, and put their places into the galleries.
+
+    The keys of the samples are taken out of the galleries: nothing needs them afterwards.
+    """
+    uris: list[str] = []
+    place: dict[tuple[str, str], int | None] = {}
+    spent = wanted = 0
+
+    def embed(key: tuple[str, str] | None) -> int | None:
+        nonlocal spent, wanted
+        if key is None or key not in clips:
+            return None
+        if key not in place:
+            place[key] = None
+            wanted += 1
+            kind = _sound_type(clips[key])
+            cost = 4 * len(clips[key]) // 3 + 40
+            if kind and spent + cost <= budget:
+                spent += cost
+                place[key] = len(uris)
+                uris.append(f"data:{kind};base64,{base64.b64encode(clips[key]).decode()}")
+        return place[key]
+
+    for gallery in galleries:
+        for item in gallery["items"]:
+            item["clip"] = embed(item.pop("key"))
+            item["partner_clip"] = embed(item.pop("partner_key"))
+    if len(uris) < wanted:
+        notes.append(("note.clips", {"shown": len(uris), "total": wanted}))
     return uris
 
 

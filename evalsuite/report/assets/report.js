@@ -4,6 +4,7 @@
   "use strict";
   const D = JSON.parse(document.getElementById("data").textContent);
   const THUMBS = JSON.parse(document.getElementById("thumbs").textContent);
+  const CLIPS = JSON.parse(document.getElementById("clips").textContent);
   const $ = (id) => document.getElementById(id);
   const PAGE = 30;
   const WHOLE = "all";
@@ -46,7 +47,8 @@
     role: (v) => text("role." + v, String(v)),
     term: (v) => term(String(v)),
     size: (v) => (typeof v === "number" ? number(Math.abs(v)) : String(v)),
-    slice: (v) => (v === WHOLE ? "" : " (" + v + ")"),
+    slice: (v) => (v === WHOLE ? "" : " (" + place(v) + ")"),
+    modality: (v) => place(v),
   };
 
   function fill(template, params) {
@@ -60,6 +62,10 @@
       return how ? HOW[how](value) : typeof value === "number" ? number(value) : String(value);
     });
     return missing ? null : filled.replaceAll(" )", ")");
+  }
+  function place(name) {
+    const [first, ...rest] = String(name).split(", ");
+    return [text("modality." + first, first), ...rest].join(", ");
   }
   const t = (key, params) => fill(text(key, key), params || {}) ?? key;
 
@@ -559,13 +565,21 @@
   }
   function drawShot(g, item, pairs) {
     const said = has("gallery." + g.id + ".score") ? t("gallery." + g.id + ".score", { score: item.score ?? "–" }) : item.text;
-    const one = (side, name, thumb) => el("div", {},
+    const one = (side, name, thumb, clip, said) => el("div", {},
       el("span", { class: "tag" }, el("span", { class: "dot " + side }), t("role." + side)),
-      picture(thumb, name), el("span", { class: "who", title: name }, data(name.split("/").pop())));
+      said && thumb === null ? null : picture(thumb, name),
+      clip === null || clip === undefined ? null : el("audio", { controls: "", preload: "none", src: CLIPS[clip], "aria-label": name }),
+      said ? el("q", { class: "said" }, data(said)) : null,
+      el("span", { class: "who", title: name }, data(name.split("/").pop())));
+    const words = (item.alignment || []).map(([op, wanted, heard]) => el("span", { class: "word " + op, title: t("align." + op) },
+      wanted ? el(op === "equal" ? "span" : "del", {}, data(wanted)) : null,
+      wanted && heard && op !== "equal" ? " " : null,
+      heard && op !== "equal" ? el("ins", {}, data(heard)) : null));
     return el("figure", { class: "shot" },
       pairs && item.partner !== null
-        ? el("div", { class: "both" }, one(item.side, item.name, item.thumb), one(item.partner_side, item.partner, item.partner_thumb))
-        : one(item.side, item.name, item.thumb),
+        ? el("div", { class: "both" }, one(item.side, item.name, item.thumb, item.clip, item.said), one(item.partner_side, item.partner, item.partner_thumb, item.partner_clip, item.partner_said))
+        : one(item.side, item.name, item.thumb, item.clip, item.said),
+      words.length ? el("p", { class: "alignment" }, words.flatMap((w) => [w, " "])) : null,
       el("figcaption", {}, data(said || number(item.score)), item.label ? el("small", {}, " · ", data(item.label)) : null));
   }
 
@@ -585,7 +599,7 @@
     map: () => { const m = D.maps[map.index]; return m.name.map((sample, i) => ({ side: m.side[i] === "r" ? "real" : "synthetic", sample, x: m.x[i], y: m.y[i],
       label: m.label[i] === null ? null : m.labels[m.label[i]], group: m.group[i], covered: m.covered[i] === null ? null : Boolean(m.covered[i]), score: m.score[i] })); },
     galleries: () => D.galleries.flatMap((g) => g.items.map((item, rank) => ({ gallery: g.id, encoder: g.encoder, rank: rank + 1, side: item.side, sample: item.name, score: item.score,
-      partner_side: item.partner_side, partner: item.partner, label: item.label }))),
+      partner_side: item.partner_side, partner: item.partner, label: item.label, text: item.said, partner_text: item.partner_said }))),
   };
   function csv(list) {
     if (!list.length) return "";

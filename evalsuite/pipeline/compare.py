@@ -1,0 +1,397 @@
+"""Several synthetic sets against one real set: who is nearer, beyond chance.
+
+Every candidate is gated as by itself. The order is then resampled: in each of many draws a random
+half of the real data, the same for all candidates, is compared with a random half of each. The
+spread of a metric over random halves is that over whole sets (delete-half jackknife), and what
+the candidates share, the real half, cancels in their differences.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import __version__
+from ..encoders import FeatureCache
+from ..errors import UsageError
+from ..gate.comparison import Candidate, Column, Comparison, Score
+from ..gate.findings import Status
+from ..gate.policy import Policy, load_policy
+from .calibrate import NEIGHBOURS, SPECS, SPLIT_SIZE_FRECHET, SPLITS_FRECHET
+from .run import Run, run_gate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..gate.findings import Finding, GateResult
+
+log = logging.getLogger("evalsuite")
+
+REPLICATES = 200
+LEVEL = 0.95
+_METRICS = ("frechet_distance", "kid", "mmd_rbf", "precision", "recall", "density", "coverage")
+
+Floats = npt.NDArray[np.float64]
+
+
+def compare(
+    real: str | os.PathLike[str],
+    candidates: Sequence[str | os.PathLike[str]],
+    *,
+    names: Sequence[str] | None = None,
+    doses: Sequence[float] | None = None,
+    policy: Policy | str | os.PathLike[str] | None = None,
+    cache: FeatureCache | bool | None = True,
+    seed: int | None = None,
+    device: str = "auto",
+    progress: bool | None = None,
+    command: str = "",
+) -> tuple[Comparison, dict[str, Run]]:
+    """Rank synthetic sets by how near they are to the real one.
+
+    Parameters
+    ----------
+    real : path
+        The real set.
+    candidates : sequence of path
+        At least two synthetic sets.
+    names : sequence of str, optional
+        What to call them; their folder's names by default.
+    doses : sequence of float, optional
+        The setting of a generator's knob that each was made with, for a dose-response curve.
+    policy, cache, seed, device, progress
+        As :func:`~evalsuite.pipeline.run.run_gate`.
+    command : str
+        The command line that the outputs show.
+
+    Returns
+    -------
+    comparison : Comparison
+    runs : dict of str to Run
+        The gate's run on each candidate, by name.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two candidates, or names or doses do not fit them.
+    DataError, PolicyError, ModelError
+        As :func:`~evalsuite.pipeline.run.run_gate`.
+    """
+    labels = _names(candidates, names)
+    if doses is not None and len(doses) != len(labels):
+        raise UsageError(f"there are {len(labels)} candidates, but {len(doses)} doses")
+    chosen = (
+        policy
+        if isinstance(policy, Policy)
+        else load_policy(None if policy is None else Path(policy))
+    )
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    store = FeatureCache() if cache is True else cache or None
+    runs = {
+        name: run_gate(real, path, policy=chosen, cache=store, device=device, progress=progress)
+        for name, path in zip(labels, candidates, strict=True)
+    }
+    columns, orders, copied = _columns(runs, chosen)
+    if not columns:
+        raise UsageError(
+            "the candidates have no metric in common that could be measured: see the report of "
+            "each with `evalsuite gate`"
+        )
+    overall = np.mean(orders, axis=0)  # (candidates, replicates)
+    mean_rank = overall.mean(axis=1)
+    ranks, low, high = _ranking(overall, mean_rank)
+    shapes = {name: _shape(runs[name].result, columns) for name in labels}
+    front = _front({n: (*shapes[n], copied.get(n)) for n in labels})
+    found = [
+        Candidate(
+            name=name,
+            verdict=runs[name].result.verdict,
+            data=runs[name].result.synthetic,
+            dose=None if doses is None else float(doses[i]),
+            mean_rank=float(mean_rank[i]),
+            rank=int(ranks[i]),
+            rank_low=int(low[i]),
+            rank_high=int(high[i]),
+            fidelity=shapes[name][0],
+            coverage=shapes[name][1],
+            copied=copied.get(name),
+            on_front=name in front,
+        )
+        for i, name in enumerate(labels)
+    ]
+    found.sort(key=lambda c: (c.rank, c.mean_rank, c.name))
+    if doses is not None:
+        columns = [_with_dose(c, dict(zip(labels, doses, strict=True))) for c in columns]
+    comparison = Comparison(
+        evalsuite_version=__version__,
+        real=next(iter(runs.values())).result.real,
+        candidates=tuple(found),
+        columns=tuple(columns),
+        agreement=_agreement(columns, labels) if len(labels) > 2 else {},
+        replicates=REPLICATES,
+        level=LEVEL,
+        policy_sha256=chosen.sha256(),
+        seed=chosen.seed,
+        command=command,
+    )
+    return comparison, runs
+
+
+def _names(candidates: Sequence[str | os.PathLike[str]], names: Sequence[str] | None) -> list[str]:
+    if len(candidates) < 2:
+        raise UsageError(
+            f"a comparison needs at least two synthetic sets, got {len(candidates)}: for one, use "
+            "`evalsuite gate`"
+        )
+    if names is not None:
+        if len(names) != len(candidates):
+            raise UsageError(f"there are {len(candidates)} candidates, but {len(names)} names")
+        labels = list(names)
+    else:
+        paths = [Path(c) for c in candidates]
+        labels = [p.name or str(p) for p in paths]
+        if len(set(labels)) < len(labels):
+            labels = [str(p) for p in paths]
+    if len(set(labels)) < len(labels):
+        raise UsageError(f"each candidate needs a name of its own, got {', '.join(labels)}")
+    return labels
+
+
+def _halves(n: int, size: int, groups: Sequence[str] | None, seed: int) -> npt.NDArray[np.bool_]:
+    """Draw the same random halves whenever asked with the same arguments: (n, REPLICATES).
+
+    Where a set is larger than twice the common size, these are less than halves, and the spread
+    is larger than that of the whole set: the ranks are then the more cautious.
+    """
+    from ..metrics.inference import split_masks
+
+    drawn = split_masks(n, n, size, REPLICATES, groups_real=groups, seed=seed)["floor"]
+    return np.ascontiguousarray(drawn[0][:n])
+
+
+def _columns(
+    runs: Mapping[str, Run], policy: Policy
+) -> tuple[list[Column], list[Floats], dict[str, float]]:
+    """Give the columns, each replicate's order in each, and the share copied of each candidate."""
+    import torch
+
+    from ..metrics.distribution.frechet import frechet_splits
+    from ..metrics.distribution.kernel import kernel_splits
+    from ..metrics.distribution.manifold import manifold_splits
+
+    labels = list(runs)
+    judged = {rule.metric for rule in policy.rules}
+    columns: list[Column] = []
+    orders: list[Floats] = []
+    copied: dict[str, float] = {}
+    encoders = [
+        (part.modality, info.id)
+        for part in next(iter(runs.values())).parts.values()
+        for info in part.left.infos
+    ]
+    for modality, encoder in encoders:
+        parts = [run.parts.get(modality) for run in runs.values()]
+        if any(p is None or encoder not in p.right.features for p in parts):
+            continue
+        if min(p.smallest for p in parts if p is not None) < policy.min_samples:
+            continue
+        draws: dict[str, list[Floats]] = {}
+        size = min(p.smallest for p in parts if p is not None) // 2
+        size = min(size, policy.calibration.max_samples // 2)
+        for k, (name, part) in enumerate(zip(labels, parts, strict=True)):
+            if part is None:
+                raise AssertionError
+            a, b = part.left.features[encoder], part.right.features[encoder]
+            z = torch.from_numpy(np.concatenate([a, b]).astype(np.float64))
+            first = np.zeros((len(z), REPLICATES), dtype=bool)
+            second = first.copy()
+            first[: len(a)] = _halves(len(a), size, part.groups[0], policy.seed)
+            second[len(a) :] = _halves(len(b), size, part.groups[1], policy.seed + 1 + k)
+            kernels = kernel_splits(z, first, second, ("polynomial", "rbf"))
+            values = {"kid": kernels["polynomial"], "mmd_rbf": kernels["rbf"]}
+            values |= manifold_splits(z, first, second, k=NEIGHBOURS)
+            values["frechet_distance"] = _frechet(z, first, second, frechet_splits, policy.seed)
+            for metric in _METRICS:
+                draws.setdefault(metric, []).append(np.asarray(values[metric], dtype=np.float64))
+            copied.setdefault(name, _copied(a, b))
+        for metric in _METRICS:
+            findings = {
+                name: _finding(run.result, modality, encoder, metric) for name, run in runs.items()
+            }
+            if any(f is None for f in findings.values()):
+                continue
+            sign = -1.0 if SPECS[metric].higher_is_better else 1.0
+            table = sign * np.stack(draws[metric])
+            column = _column(metric, encoder, modality, findings, table, labels)
+            columns.append(column)
+            if metric in judged:
+                order = table.argsort(axis=0, kind="stable").argsort(axis=0).astype(float) + 1
+                if order.shape[1] < REPLICATES:  # the Fréchet distance, on fewer draws
+                    order = order[:, np.arange(REPLICATES) % order.shape[1]]
+                orders.append(order)
+    return columns, orders, copied
+
+
+def _frechet(
+    z: Any,
+    first: npt.NDArray[np.bool_],
+    second: npt.NDArray[np.bool_],
+    splits: Any,
+    seed: int,
+) -> Floats:
+    """Take the Fréchet distance on fewer and smaller draws, for each costs size³."""
+    keep = np.random.default_rng(seed).random(len(z))
+
+    def thinned(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        some = masks[:, :SPLITS_FRECHET].copy()
+        for column in some.T:
+            rows = np.flatnonzero(column)
+            if rows.size > SPLIT_SIZE_FRECHET:
+                column[rows[np.argsort(keep[rows])[SPLIT_SIZE_FRECHET:]]] = False
+        return some
+
+    return np.asarray(splits(z, thinned(first), thinned(second)), dtype=np.float64)
+
+
+def _finding(result: GateResult, modality: str, encoder: str, metric: str) -> Finding | None:
+    for f in result.findings:
+        if (f.modality, f.encoder, f.metric, f.slice) == (modality, encoder, metric, "all"):
+            return f if f.gap is not None else None
+    return None
+
+
+def _ranking(
+    table: Floats, centre: Floats
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give ranks, and the ends of 95 % of the resampled ones, of rows where lower is better.
+
+    A candidate is better than another where the interval of their difference lies on one side of
+    0; the rank is 1 + the number of better candidates.
+    """
+    from scipy.stats import norm
+
+    k = len(table)
+    # Over the pairs of one column, so that the whole order is wrong with at most 5 %.
+    quantile = float(norm.ppf(1 - (1 - LEVEL) / max(1, k * (k - 1))))
+    ranks = np.ones(k, dtype=np.int64)
+    for i in range(k):
+        for j in range(k):
+            difference = table[i] - table[j]
+            spread = float(difference.std(ddof=1))
+            if i != j and centre[i] - centre[j] > quantile * spread:
+                ranks[i] += 1
+    order = table.argsort(axis=0, kind="stable").argsort(axis=0) + 1
+    tail = (1 - LEVEL) / 2
+    low = np.quantile(order, tail, axis=1, method="lower").astype(np.int64)
+    high = np.quantile(order, 1 - tail, axis=1, method="higher").astype(np.int64)
+    return ranks, np.minimum(low, ranks), high
+
+
+def _column(
+    metric: str,
+    encoder: str,
+    modality: str,
+    findings: Mapping[str, Finding | None],
+    table: Floats,
+    labels: Sequence[str],
+) -> Column:
+    ranks, low, high = _ranking(table, table.mean(axis=1))
+    scores = {}
+    for i, name in enumerate(labels):
+        f = findings[name]
+        if f is None:
+            raise AssertionError
+        scores[name] = Score(
+            value=f.value,
+            gap=f.gap,
+            gap_ci=f.gap_ci,
+            tolerance=f.tolerance,
+            status=f.status,
+            rank=int(ranks[i]),
+            rank_low=int(low[i]),
+            rank_high=int(high[i]),
+        )
+    spec = SPECS[metric]
+    return Column(
+        metric=metric,
+        encoder=encoder,
+        modality=modality,
+        higher_is_better=spec.higher_is_better,
+        gap_unit=spec.gap_unit,
+        scores=scores,
+    )
+
+
+def _copied(real: npt.NDArray[np.float32], synthetic: npt.NDArray[np.float32]) -> float:
+    """Share of synthetic samples nearer to a real one than 99 % of the real ones are."""
+    from sklearn.neighbors import NearestNeighbors
+
+    tree = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(real)
+    own = tree.kneighbors(real)[0][:, 1]
+    near = tree.kneighbors(synthetic, n_neighbors=1)[0][:, 0]
+    return float((near < np.quantile(own, 0.01)).mean())
+
+
+def _shape(result: GateResult, columns: Sequence[Column]) -> tuple[float | None, float | None]:
+    found: dict[str, float | None] = {"precision": None, "coverage": None}
+    first = columns[0]
+    for metric in found:
+        f = _finding(result, first.modality, first.encoder or "", metric)
+        found[metric] = None if f is None else f.value
+    return found["precision"], found["coverage"]
+
+
+def _front(points: Mapping[str, tuple[float | None, float | None, float | None]]) -> set[str]:
+    """Give those that no other one beats in fidelity, coverage and copying at once."""
+    full = {
+        name: (p, c, -k)
+        for name, (p, c, k) in points.items()
+        if p is not None and c is not None and k is not None
+    }
+    return {
+        name
+        for name, mine in full.items()
+        if not any(
+            all(o >= m for o, m in zip(other, mine, strict=True)) and other != mine
+            for other in full.values()
+        )
+    }
+
+
+def _agreement(
+    columns: Sequence[Column], labels: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    from scipy.stats import kendalltau
+
+    gaps = {c.key: [c.scores[name].gap for name in labels] for c in columns}
+    found: dict[str, dict[str, float | None]] = {}
+    for one, a in gaps.items():
+        found[one] = {}
+        for other, b in gaps.items():
+            tau = float(kendalltau(a, b).statistic)
+            found[one][other] = tau if np.isfinite(tau) else None
+    return found
+
+
+def _with_dose(column: Column, doses: Mapping[str, float]) -> Column:
+    from scipy.stats import kendalltau
+
+    names = list(column.scores)
+    result = kendalltau([doses[n] for n in names], [column.scores[n].gap for n in names])
+    if not np.isfinite(result.statistic):
+        return column
+    return column.model_copy(
+        update={"monotone": float(result.statistic), "monotone_p": float(result.pvalue)}
+    )
+
+
+def best_verdict(comparison: Comparison) -> Status:
+    """Give the best verdict among the candidates: a comparison passes where one of them may do."""
+    order = (Status.PASS, Status.WARN, Status.INCONCLUSIVE, Status.FAIL, Status.ERROR)
+    return min((c.verdict for c in comparison.candidates), key=order.index)

@@ -1,0 +1,205 @@
+"""What a run will measure: the modalities that both sets hold, and the models for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..encoders import Encoded, encode, load_encoder
+from ..errors import DataError, UsageError
+from .ties import AudioText, ImageText
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..data import Dataset
+    from ..encoders import EncoderInfo, FeatureCache
+    from ..gate.policy import Policy
+    from .ties import Tie
+
+MODALITIES = ("image", "audio", "text")
+ENGLISH, ANY_LANGUAGE = "minilm_l6", "char_ngrams"
+GUESSED = 500
+"""At most so many texts are looked at for their language."""
+MOSTLY = 0.5
+"""Share of texts in another language from which an English encoder does not do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One modality of both sets, as numbers."""
+
+    modality: str
+    left: Encoded
+    right: Encoded
+    groups: tuple[list[str] | None, list[str] | None]
+
+    @property
+    def smallest(self) -> int:
+        """Samples of the smaller side."""
+        return min(len(self.left), len(self.right))
+
+    def side(self, role: str) -> Encoded:
+        """Give one of the two sets by its role."""
+        return self.left if role == "real" else self.right
+
+
+@dataclass(slots=True)
+class Plan:
+    """The models of a run, found and checked, none of them loaded yet."""
+
+    modalities: tuple[str, ...]
+    encoders: dict[str, list[Any]] = field(default_factory=dict)
+    scorers: dict[str, list[Any]] = field(default_factory=dict)
+    transcriber: Any = None
+    language: str | None = None
+    ties: list[Tie] = field(default_factory=list)
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def encoder_infos(self) -> list[EncoderInfo]:
+        """The records of the encoders alone."""
+        return [e.info for modality in self.modalities for e in self.encoders[modality]]
+
+    @property
+    def infos(self) -> list[EncoderInfo]:
+        """The records of all models."""
+        others = [s.info for models in self.scorers.values() for s in models]
+        return [*self.encoder_infos, *others, *(tie.info for tie in self.ties)]
+
+    def scored_by(self, modality: str) -> str:
+        """Give a key of the models whose scores stand among a modality's attributes."""
+        return " ".join(s.info.key for s in self.scorers.get(modality, ()))
+
+    def encode(
+        self,
+        modality: str,
+        data: Dataset,
+        role: str,
+        *,
+        cache: FeatureCache | None,
+        progress: bool | None,
+    ) -> Encoded:
+        """Turn one modality of one set into numbers."""
+        label = role if len(self.modalities) == 1 else f"{role} {modality}"
+        if modality == "image":
+            return encode(data, self.encoders["image"], cache=cache, progress=progress, label=label)
+        from ..encoders.encode_media import encode_media
+
+        return encode_media(
+            data,
+            "audio" if modality == "audio" else "text",
+            self.encoders[modality],
+            scorers=self.scorers.get(modality, ()),
+            transcriber=self.transcriber if modality == "audio" else None,
+            language=self.language,
+            cache=cache,
+            progress=progress,
+            label=label,
+        )
+
+
+def make_plan(
+    policy: Policy,
+    sides: Mapping[str, Dataset],
+    *,
+    device: str,
+    allow_download: bool,
+    cache: FeatureCache | None,
+) -> Plan:
+    """Find out what both sets hold, and the models that the policy names for it.
+
+    Raises
+    ------
+    DataError
+        If the two sets have no modality in common.
+    UsageError
+        If the policy has no encoder for any that they have.
+    ModelError
+        If a model is not at hand.
+    """
+    real, synthetic = sides["real"].modalities, sides["synthetic"].modalities
+    unmeasured: dict[str, str] = {}
+    chosen = []
+    for modality in MODALITIES:
+        if modality not in real and modality not in synthetic:
+            continue
+        if modality not in synthetic:
+            unmeasured[modality] = "only_real"
+        elif modality not in real:
+            unmeasured[modality] = "only_synthetic"
+        elif not policy.encoders.get(modality):
+            unmeasured[modality] = "no_encoder"
+        else:
+            chosen.append(modality)
+    if not chosen:
+        if "no_encoder" in unmeasured.values():
+            missing = next(m for m, why in unmeasured.items() if why == "no_encoder")
+            raise UsageError(
+                f"the policy names no encoder for {missing}: add `encoders: {{{missing}: [...]}}`"
+            )
+        raise DataError(
+            f"the two sets have nothing in common: the real one holds {', '.join(real)}, the "
+            f"synthetic one {', '.join(synthetic)}"
+        )
+    plan = Plan(tuple(chosen), unmeasured=unmeasured, language=policy.ties.language)
+    for modality in chosen:
+        specs = list(policy.encoders[modality])
+        if modality == "text":
+            specs = _for_language(specs, sides, plan)
+        plan.encoders[modality] = [
+            _load(modality, spec, device=device, allow_download=allow_download, cache=cache)
+            for spec in specs
+        ]
+    if "audio" in chosen:
+        from ..encoders.speech import load_scorer
+
+        plan.scorers["audio"] = [load_scorer(name) for name in policy.scorers.get("audio", ())]
+    if {"image", "text"} <= set(chosen) and policy.ties.image_text:
+        from ..encoders.imagetext import load_image_text
+
+        model = load_image_text(
+            policy.ties.image_text, device=device, allow_download=allow_download, cache=cache
+        )
+        plan.ties.append(ImageText(model))
+    if {"audio", "text"} <= set(chosen) and policy.ties.audio_text:
+        from ..encoders.asr import load_transcriber
+
+        plan.transcriber = load_transcriber(policy.ties.audio_text, device=device, cache=cache)
+        plan.ties.append(AudioText(plan.transcriber))
+    return plan
+
+
+def _load(
+    modality: str, spec: str, *, device: str, allow_download: bool, cache: FeatureCache | None
+) -> Any:
+    if modality == "image":
+        return load_encoder(spec, device=device, allow_download=allow_download, cache=cache)
+    if modality == "audio":
+        from ..encoders.speech import load_audio_encoder
+
+        return load_audio_encoder(spec, cache=cache)
+    from ..encoders.text import load_text_encoder
+
+    return load_text_encoder(spec, cache=cache)
+
+
+def _for_language(specs: list[str], sides: Mapping[str, Dataset], plan: Plan) -> list[str]:
+    """Take an encoder that knows no language, where an English one would not know many texts."""
+    from ..metrics.text.words import guess_language
+
+    if specs != [ENGLISH]:
+        return specs
+    texts = [s.text for data in sides.values() for s in data.samples if s.text]
+    step = max(1, len(texts) // GUESSED)
+    guesses = [guess_language(text[:300]) for text in texts[::step]]
+    known = [g for g in guesses if g != "none"]
+    share = sum(g != "en" for g in known) / max(len(known), 1)
+    if share <= MOSTLY:
+        return specs
+    plan.warnings.append(
+        f"about {share:.0%} of the texts are not English, and {ENGLISH} knows nothing else: "
+        f"{ANY_LANGUAGE} measures them"
+    )
+    return [ANY_LANGUAGE]
