@@ -557,7 +557,13 @@ class MatchJpeg(_ImageCorrection):
             q: abs(_mean_attribute(some, cls(mode, q), "blockiness") - wanted)
             for q in (95, 90, 85, 80, 75, 70, 60, 50, 40, 30, 20, 10)
         }
-        return {"mode": mode, "quality": min(found, key=lambda q: found[q])}
+        quality = min(found, key=lambda q: found[q])
+        if found[quality] >= wanted - now:
+            raise NotCorrectableError(
+                f"no JPEG quality brings the blocks nearer to the real set's ({now:.3g} against "
+                f"{wanted:.3g} grey levels) than they are"
+            )
+        return {"mode": mode, "quality": quality}
 
     def apply(self, value: Image.Image, params: Params) -> Image.Image:  # noqa: ARG002
         """Compress and decompress."""

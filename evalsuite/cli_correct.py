@@ -1,0 +1,121 @@
+"""`evalsuite correct` and `evalsuite tune`: bring a synthetic set nearer to the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SHOWN = 5
+
+
+def correct(
+    real: Annotated[str, typer.Argument(help="Real data: folder, manifest, Parquet, tar.")],
+    synthetic: Annotated[str, typer.Argument(help="Synthetic data, likewise.")],
+    out: Annotated[Path, typer.Option(help="New folder for the corrected set and the reports.")],
+    using: Annotated[
+        str, typer.Option("--with", help="Corrections and selections, with commas; or auto.")
+    ] = "auto",
+    policy: Annotated[
+        str | None, typer.Option(help="Policy file; without it the default policy.")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="What to correct, where records hold several media.")
+    ] = None,
+    keep: Annotated[float, typer.Option(help="Share that herding, transport and dsir keep.")] = 0.5,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same.")] = 1,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Leave private media and names out of the reports.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    cache: Annotated[bool, typer.Option(help="Keep features for the next run.")] = True,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Allow asking a model hub for weights.")
+    ] = False,
+) -> None:
+    """Correct a synthetic set and judge it on real data that nothing was fitted on.
+
+    Exit codes: 0 improved, 1 not improved, 2 usage or policy error, 3 data or run error.
+    """
+    from .correct import correct as run
+
+    result = run(
+        real,
+        synthetic,
+        out=out,
+        using=_names(using),
+        policy=policy,
+        modality=modality,
+        keep=keep,
+        seed=seed,
+        cache=cache,
+        device=device,
+        allow_download=allow_download,
+        workers=workers,
+        redact=redact,
+    )
+    typer.echo("IMPROVED" if result.improved else "NOT IMPROVED")
+    for reason in result.reasons[:SHOWN]:
+        typer.echo(f"  {reason}")
+    for drifted in result.drifted[:SHOWN]:
+        acting = ", ".join(drifted.corrections) or f"nothing here acts on it ({drifted.acts})"
+        typer.echo(f"  drifted: {drifted.attribute} by {drifted.effect:.2g} real sd: {acting}")
+    for name, why in result.skipped:
+        typer.echo(f"  not applied: {name}: {why}")
+    for name, what in result.selections:
+        typer.echo(f"  {name}: {what}")
+    if result.n_failed:
+        typer.echo(f"  {result.n_failed} samples could not be corrected and are left out")
+    typer.echo(f"  gate: {result.verdict_before} before, {result.verdict_after or 'not run'} after")
+    typer.echo(f"summary: {out / 'summary.md'}")
+    raise typer.Exit(result.exit_code)
+
+
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="Recipe whose knobs are searched.")],
+    real: Annotated[str, typer.Option("--input", help="Real data to generate from, and to match.")],
+    out: Annotated[Path, typer.Option(help="Folder for the study; goes on where it stopped.")],
+    knobs: Annotated[
+        list[str],
+        typer.Option("--knob", help="Argument and range: steps.0.corrupt.severity=1:5"),
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, with those done.")] = 20,
+    n: Annotated[int, typer.Option("--n", min=1, help="Samples to make in each trial.")] = 100,
+    coverage: Annotated[
+        float, typer.Option(help="Least coverage, as a share of what real data reaches.")
+    ] = 0.8,
+    policy: Annotated[
+        str | None, typer.Option(help="Policy file; without it the default policy.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's.")] = None,
+    cache: Annotated[bool, typer.Option(help="Keep features for the next run.")] = True,
+) -> None:
+    """Search a recipe's knobs for the smallest gap at a stated coverage.
+
+    Exit codes: 0 found, 1 no trial reached the coverage, 2 usage or recipe error, 3 data or run
+    error.
+    """
+    from .tune import tune as run
+
+    result = run(
+        recipe, real, out=out, knobs=knobs, trials=trials, n=n, coverage=coverage, policy=policy,
+        seed=seed, cache=cache,
+    )  # fmt: skip
+    if result.best is None:
+        typer.echo(f"no trial of {len(result.trials)} reached the coverage of {coverage:g}")
+    else:
+        best = result.best
+        typer.echo(f"best of {len(result.trials)} trials: {best.knobs}")
+        typer.echo(f"  gap {best.gap:.4g} in the search, coverage {best.coverage:.3g}")
+        typer.echo(
+            f"  on real data that the search did not see: gap {result.judged_gap:.4g}, coverage "
+            f"{result.judged_coverage:.3g}"
+        )
+        typer.echo(f"recipe: {result.recipe}")
+    raise typer.Exit(0 if result.best is not None else 1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
