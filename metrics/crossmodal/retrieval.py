@@ -172,4 +172,6 @@ def _recall(
     error = (
         sqrt(float(cluster_covariance((found - value)[:, None], units)[0, 0])) if groups > 1 else 0
     )
-    return Recall(value, k, wilson(value, error, groups, level, "wilson"), chance)
+    # The error knows of the groups; where all or none is found it is 0, and they must count.
+    draws = len(found) if error > 0 else groups
+    return Recall(value, k, wilson(value, error, draws, level, "wilson"), chance)
