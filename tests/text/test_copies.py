@@ -9,42 +9,8 @@ from scipy import stats
 
 from evalsuite.metrics.text.copies import SHINGLE, near_copies
 
-WORDS = [
-    "red",
-    "bus",
-    "stands",
-    "in",
-    "the",
-    "rain",
-    "two",
-    "dogs",
-    "play",
-    "with",
-    "a",
-    "ball",
-    "near",
-    "old",
-    "house",
-    "by",
-    "river",
-    "woman",
-    "reads",
-    "newspaper",
-    "under",
-    "green",
-    "tree",
-    "child",
-    "eats",
-    "ice",
-    "cream",
-    "on",
-    "beach",
-    "man",
-    "fixes",
-    "bicycle",
-    "at",
-    "station",
-]
+WORDS = """red bus stands in the rain two dogs play with a ball near old house by river woman reads
+newspaper under green tree child eats ice cream on beach man fixes bicycle at station""".split()  # noqa: SIM905
 JAPANESE = [
     "駅前の喫茶店でコーヒーを飲みながら本を読みました。",
     "駅前の喫茶店でコーヒーを飲みながら本を読みました！",
@@ -104,7 +70,7 @@ def test_copies_inside() -> None:
     assert pairs == {0: 10, 10: 0, 11: 0, 1: 12, 12: 1}
     assert float(report.inside) in report.inside.interval
     pairs_of_all = itertools.combinations(base, 2)
-    assert max(jaccard(a, b) for a, b in pairs_of_all) < 0.8
+    assert max(jaccard(a, b) for a, b in pairs_of_all) < 0.7
     assert near_copies(["", "?"]).inside.value == 0
 
 
@@ -142,17 +108,17 @@ def test_memorised_texts_are_told_from_common_ones() -> None:
 
 
 def test_the_test_of_memorisation_holds_its_level() -> None:
-    """Texts of one source, real and holdout by lot: at 5 %, 5 % of 100 runs reject."""
+    """Texts of one source, real and holdout by lot: at 5 %, 5 % of 60 runs reject."""
     rng = np.random.default_rng(3)
     rejected = 0
-    for seed in range(100):
-        pool = [sentence(rng, 6) for _ in range(60)]
+    for seed in range(60):
+        pool = [sentence(rng, 6) for _ in range(30)]
         synthetic = [edited(rng, pool[i]) if rng.random() < 0.2 else pool[i] for i in range(15)]
         rng.shuffle(pool)
-        memorised = near_copies(synthetic, real=pool[:40], holdout=pool[40:], seed=seed).memorised
+        memorised = near_copies(synthetic, real=pool[:20], holdout=pool[20:], seed=seed).memorised
         assert memorised is not None
         rejected += memorised.p_value <= 0.05
-    assert rejected <= stats.binom.ppf(0.9995, 100, 0.05)
+    assert rejected <= stats.binom.ppf(0.9995, 60, 0.05)
 
 
 def test_wrong_input_is_refused() -> None:
