@@ -36,9 +36,17 @@ if TYPE_CHECKING:
     from .image.attributes import image_attributes as image_attributes
     from .streaming.classifier import ClassifierTwoSample as ClassifierTwoSample
     from .streaming.diversity import VendiScore as VendiScore
+    from .streaming.drift import ColumnDrift as ColumnDrift
     from .streaming.frechet import FrechetDistance as FrechetDistance
     from .streaming.kernel import KernelDistance as KernelDistance
     from .streaming.manifold import PrecisionRecallDensityCoverage as PrecisionRecallDensityCoverage
+    from .streaming.mauve import Mauve as Mauve
+    from .streaming.modes import ModeTests as ModeTests
+    from .streaming.training import CopyTests as CopyTests
+    from .streaming.training import FeatureLikelihoodDivergence as FeatureLikelihoodDivergence
+    from .streaming.training import UtilityTests as UtilityTests
+    from .streaming.transport import MaxSlicedWasserstein as MaxSlicedWasserstein
+    from .streaming.transport import SinkhornDivergence as SinkhornDivergence
     from .streaming.transport import SlicedWasserstein as SlicedWasserstein
     from .utility.probes import utility_tests as utility_tests
     from .utility.subgroups import subgroup_tests as subgroup_tests
@@ -70,10 +78,18 @@ _WHERE = {
         ".image.attributes": ("image_attributes",),
         ".streaming.classifier": ("ClassifierTwoSample",),
         ".streaming.diversity": ("VendiScore",),
+        ".streaming.drift": ("ColumnDrift",),
         ".streaming.frechet": ("FrechetDistance",),
         ".streaming.kernel": ("KernelDistance",),
         ".streaming.manifold": ("PrecisionRecallDensityCoverage",),
-        ".streaming.transport": ("SlicedWasserstein",),
+        ".streaming.mauve": ("Mauve",),
+        ".streaming.modes": ("ModeTests",),
+        ".streaming.training": ("CopyTests", "FeatureLikelihoodDivergence", "UtilityTests"),
+        ".streaming.transport": (
+            "MaxSlicedWasserstein",
+            "SinkhornDivergence",
+            "SlicedWasserstein",
+        ),
         ".utility.probes": ("utility_tests",),
         ".utility.subgroups": ("subgroup_tests",),
     }.items()

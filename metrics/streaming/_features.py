@@ -73,7 +73,7 @@ class FeaturePair(Stream):
         TypeError, ValueError
             If the batch is not valid, or has another number of columns.
         """
-        x = _rows(features)
+        x = rows_of(features)
         for side in (self.real, self.synthetic):
             if len(side) and side[0].shape[1] != x.shape[1]:
                 raise ValueError(f"features must have {side[0].shape[1]} columns, got {x.shape[1]}")
@@ -125,5 +125,34 @@ class FeaturePair(Stream):
             self.real = kept
 
 
-def _rows(x: Array) -> torch.Tensor:
+class TrainedOn(FeaturePair):
+    """A :class:`FeaturePair` beside fixed training features, which move with the module.
+
+    Parameters
+    ----------
+    train : array, shape (n, d)
+        Features that the generator was trained on.
+    reset_real_features : bool
+        Whether :meth:`reset` also forgets the real side.
+    **kwargs
+        To :class:`torchmetrics.Metric`.
+    """
+
+    train_features: torch.Tensor
+
+    def __init__(self, train: Array, *, reset_real_features: bool = True, **kwargs: Any) -> None:
+        super().__init__(reset_real_features=reset_real_features, **kwargs)
+        rows = features(train, "train", dtype=None).clone()
+        self.register_buffer("train_features", rows, persistent=False)
+
+    def numbers(self, values: dict[str, float]) -> dict[str, torch.Tensor]:
+        """Give values as float64 scalars on the metric's device."""
+        return {
+            name: torch.tensor(value, dtype=torch.float64, device=self.device)
+            for name, value in values.items()
+        }
+
+
+def rows_of(x: Array) -> torch.Tensor:
+    """Give a batch as a tensor of its own precision."""
     return features(x, "features", dtype=None)

@@ -23,17 +23,40 @@ from torchmetrics import Metric, MetricCollection
 
 import evalsuite.metrics.streaming
 from evalsuite.metrics.distribution.classifier import classifier_two_sample_test
+from evalsuite.metrics.distribution.copying import copy_tests
 from evalsuite.metrics.distribution.diversity import vendi_score
 from evalsuite.metrics.distribution.frechet import frechet_distance
 from evalsuite.metrics.distribution.kernel import kernel_distance
+from evalsuite.metrics.distribution.likelihood import feature_likelihood_divergence
 from evalsuite.metrics.distribution.manifold import precision_recall_density_coverage
-from evalsuite.metrics.distribution.transport import sliced_wasserstein
+from evalsuite.metrics.distribution.mauve import mauve
+from evalsuite.metrics.distribution.modes import mode_tests
+from evalsuite.metrics.distribution.transport import (
+    max_sliced_wasserstein,
+    sinkhorn_divergence,
+    sliced_wasserstein,
+)
+from evalsuite.metrics.drift.categorical import total_variation
+from evalsuite.metrics.drift.univariate import jensen_shannon, psi
 from evalsuite.metrics.streaming.classifier import ClassifierTwoSample
 from evalsuite.metrics.streaming.diversity import VendiScore
+from evalsuite.metrics.streaming.drift import ColumnDrift
 from evalsuite.metrics.streaming.frechet import FrechetDistance
 from evalsuite.metrics.streaming.kernel import KernelDistance
 from evalsuite.metrics.streaming.manifold import PrecisionRecallDensityCoverage
-from evalsuite.metrics.streaming.transport import SlicedWasserstein
+from evalsuite.metrics.streaming.mauve import Mauve
+from evalsuite.metrics.streaming.modes import ModeTests
+from evalsuite.metrics.streaming.training import (
+    CopyTests,
+    FeatureLikelihoodDivergence,
+    UtilityTests,
+)
+from evalsuite.metrics.streaming.transport import (
+    MaxSlicedWasserstein,
+    SinkhornDivergence,
+    SlicedWasserstein,
+)
+from evalsuite.metrics.utility.probes import utility_tests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +64,8 @@ if TYPE_CHECKING:
 
 D = 4
 BLOCK = 6
+TRAIN = np.random.default_rng(9).normal(1.0, 1, (40, D))
+EDGES = np.quantile(TRAIN, [0.2, 0.4, 0.6, 0.8], axis=0).T
 
 
 def blocks(x: np.ndarray, y: np.ndarray) -> float:
@@ -53,6 +78,33 @@ def blocks(x: np.ndarray, y: np.ndarray) -> float:
 def manifold(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     result = precision_recall_density_coverage(x, y, k=2, level=None)
     return {k: getattr(result, k) for k in ("precision", "recall", "density", "coverage")}
+
+
+def copies(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    found = copy_tests(TRAIN, x, y, permutations=1)
+    return {
+        "near_duplicate_share": found.near_duplicates.value,
+        "dcr_share": found.dcr.value,
+        "authenticity": found.authenticity.value,
+        "c_t": found.c_t.value,
+        "membership_auc": found.membership.value,
+    }
+
+
+def columns(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    worst: dict[str, float] = {}
+    for j, edges in enumerate(EDGES):
+        a, b = x[:, j], y[:, j]
+        cells = [np.searchsorted(edges, v, side="left") for v in (a, b)]
+        shares = [np.bincount(c, minlength=5) / len(c) for c in cells]
+        for name, value in (
+            ("psi", psi(a, b, edges=edges, permutations=1).value),
+            ("jensen_shannon", jensen_shannon(a, b, edges=edges, permutations=1).value),
+            ("total_variation", total_variation(*map(list, cells), permutations=1).value),
+            ("ks", float(np.abs(np.cumsum(shares[0] - shares[1])).max())),
+        ):
+            worst[f"worst_{name}"] = max(value, worst.get(f"worst_{name}", 0.0))
+    return worst
 
 
 @dataclass(frozen=True)
@@ -85,8 +137,30 @@ CASES = {
         lambda: SlicedWasserstein(directions=8),
         lambda x, y: sliced_wasserstein(x, y, directions=8).value,
     ),
+    "max_sliced": Case(
+        lambda: MaxSlicedWasserstein(directions=8, steps=5),
+        lambda x, y: max_sliced_wasserstein(x, y, directions=8, steps=5).value,
+        any_order=False,
+    ),
+    "sinkhorn": Case(
+        lambda: SinkhornDivergence(1.5), lambda x, y: sinkhorn_divergence(x, y, blur=1.5).value
+    ),
+    "mauve": Case(
+        lambda: Mauve(3, seeds=1),
+        lambda x, y: mauve(x, y, clusters=3, seeds=1).value,
+        any_order=False,
+    ),
+    "likelihood": Case(
+        lambda: FeatureLikelihoodDivergence(TRAIN),
+        lambda x, y: feature_likelihood_divergence(TRAIN, x, y).value,
+    ),
+    "copies": Case(lambda: CopyTests(TRAIN), copies, any_order=False),
+    "columns": Case(lambda: ColumnDrift(EDGES), columns),
     "vendi": Case(lambda: VendiScore(D), lambda _, y: vendi_score(y).value),
 }
+
+SEVERAL = {"manifold", "copies", "columns"}
+"""Metrics of more than one value, which Lightning cannot log by themselves."""
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -106,9 +180,9 @@ def fed(make: Callable[[], Metric], x: np.ndarray, y: np.ndarray) -> Metric:
 
 def same(got: Any, want: Any, rel: float = 1e-9) -> None:
     if isinstance(want, dict):
-        assert {k: float(v) for k, v in got.items()} == pytest.approx(want, rel=rel)
+        assert {k: float(v) for k, v in got.items()} == pytest.approx(want, rel=rel, abs=1e-12)
     else:
-        assert float(got) == pytest.approx(want, rel=rel)
+        assert float(got) == pytest.approx(want, rel=rel, abs=1e-12)
 
 
 def flat(name: str, want: float | dict[str, float]) -> dict[str, float]:
@@ -126,7 +200,8 @@ def test_every_streaming_class_is_tested_here() -> None:
                 for c in vars(module).values()
                 if isinstance(c, type) and issubclass(c, Metric) and c.__module__ == module.__name__
             }
-    assert found == {type(case.make()) for case in CASES.values()}
+    # Those need more rows, or labels: they have tests of their own at the end.
+    assert found == {type(case.make()) for case in CASES.values()} | {ModeTests, UtilityTests}
 
 
 # Lightning --------------------------------------------------------------------------------------
@@ -182,7 +257,7 @@ def test_lightning_logs_each_epoch_for_itself(tmp_path: Path, precision: Any) ->
         torch.from_numpy(x).float(), torch.randn(72, D, generator=torch.Generator().manual_seed(1))
     )
     loader = torch.utils.data.DataLoader(data, batch_size=16)
-    alone = {name: case.make() for name, case in CASES.items() if name != "manifold"}
+    alone = {name: case.make() for name, case in CASES.items() if name not in SEVERAL}
     study = Study(MetricCollection({name: case.make() for name, case in CASES.items()}), alone)
     trainer = lightning.Trainer(
         max_epochs=2, accelerator="cpu", precision=precision, default_root_dir=tmp_path,
@@ -367,7 +442,7 @@ def test_merging_any_partition_equals_the_whole(name: str, data: st.DataObject) 
 def test_a_value_computed_before_a_merge_is_not_kept(name: str) -> None:
     case = CASES[name]
     x, y = pair()
-    left, right = fed(case.make, x[18:], y[18:]), fed(case.make, x[:18], y[:18])
+    left, right = fed(case.make, x[12:], y[12:]), fed(case.make, x[:12], y[:12])
     left.compute()
     left.merge_state(right)
     same(left.compute(), case.function(x, y))
@@ -387,7 +462,12 @@ from evalsuite.metrics.streaming.diversity import VendiScore
 from evalsuite.metrics.streaming.frechet import FrechetDistance
 from evalsuite.metrics.streaming.kernel import KernelDistance
 from evalsuite.metrics.streaming.manifold import PrecisionRecallDensityCoverage
-from evalsuite.metrics.streaming.transport import SlicedWasserstein
+from evalsuite.metrics.streaming.drift import ColumnDrift
+from evalsuite.metrics.streaming.mauve import Mauve
+from evalsuite.metrics.streaming.training import CopyTests, FeatureLikelihoodDivergence
+from evalsuite.metrics.streaming.transport import (
+    MaxSlicedWasserstein, SinkhornDivergence, SlicedWasserstein
+)
 from torchmetrics import MetricCollection
 
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -405,6 +485,12 @@ for cuts in data["cuts"].tolist():
         "manifold": PrecisionRecallDensityCoverage(k=2),
         "classifier": ClassifierTwoSample(folds=3),
         "sliced": SlicedWasserstein(directions=8),
+        "max_sliced": MaxSlicedWasserstein(directions=8, steps=5),
+        "sinkhorn": SinkhornDivergence(1.5),
+        "mauve": Mauve(3, seeds=1),
+        "likelihood": FeatureLikelihoodDivergence(data["train"]),
+        "copies": CopyTests(data["train"]),
+        "columns": ColumnDrift(data["edges"]),
         "vendi": VendiScore(d),
     })
     for name, real, cut in zip(("x", "y"), (True, False), cuts):
@@ -425,7 +511,7 @@ def test_ranks_of_a_process_group_equal_the_whole(tmp_path: Path) -> None:
     """In a real gloo group, where a rank may have seen both sides, one, or nothing at all."""
     x, y = pair()
     cuts = [(30, 20), (30, 36), (0, 20), (48, 36)]
-    np.savez(tmp_path / "data.npz", x=x, y=y, cuts=cuts)
+    np.savez(tmp_path / "data.npz", x=x, y=y, cuts=cuts, train=TRAIN, edges=EDGES)
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in (0, 1)
     ]
@@ -440,4 +526,63 @@ def test_ranks_of_a_process_group_equal_the_whole(tmp_path: Path) -> None:
                 if name == "blocks":
                     continue
                 for key, value in flat(name, case.function(real, synthetic)).items():
-                    assert values[key] == pytest.approx(value, rel=1e-9), key
+                    assert values[key] == pytest.approx(value, rel=1e-9, abs=1e-12), key
+
+
+# Metrics with more rows or labels ---------------------------------------------------------------
+
+
+def test_modes_and_utility_in_shards_equal_the_whole() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(0, 1, (90, D)), rng.normal(0.2, 1.1, (60, D))
+    of_x, of_y = (torch.from_numpy((rows[:, 0] > 0).astype(int)) for rows in (x, y))
+    of_train = torch.from_numpy((TRAIN[:, 0] > 1).astype(int))
+
+    def made() -> MetricCollection:
+        return MetricCollection(
+            {"modes": ModeTests(splits=4), "use": UtilityTests(TRAIN, of_train)}
+        )
+
+    shards = []
+    for half in (slice(0, 30), slice(30, None)):
+        together = made()
+        for rows, labels, real in ((x, of_x, True), (y, of_y, False)):
+            together.update(rows[half], real=real, labels=labels[half])
+        shards.append(together)
+    first, second = shards
+    for name, metric in second.items():
+        # torchmetrics puts the incoming rows first.
+        metric.merge_state(first[name])
+    got = {name: metric.compute() for name, metric in second.items()}
+    modes = mode_tests(x, y, splits=4, permutations=1)
+    same(got["modes"], {
+        "ndb": modes.ndb.value,
+        "effective_hits": modes.hits.value,
+        "collision_rate": modes.birthday.value,
+    })  # fmt: skip
+    use = utility_tests(
+        (TRAIN, of_train.tolist()), (y, of_y.tolist()), (x, of_x.tolist()), probes=("linear",)
+    ).probes["linear"]
+    same(got["use"], {
+        "tstr_ratio": use.value,
+        "tstr": use.tstr.value,
+        "trts": use.trts.value,
+        "trtr": use.trtr.value,
+    })  # fmt: skip
+
+
+def test_utility_wants_labels_that_fit() -> None:
+    metric = UtilityTests(TRAIN, torch.arange(40) % 2)
+    with pytest.raises(ValueError, match="labels are needed"):
+        metric.update(TRAIN, real=True)
+    with pytest.raises(ValueError, match="40 whole numbers"):
+        metric.update(TRAIN, real=True, labels=torch.arange(39))
+    with pytest.raises(ValueError, match=r"2\*\*24"):
+        metric.update(TRAIN, real=True, labels=torch.full((40,), 2**24))
+
+
+def test_column_drift_names_the_bad_edges() -> None:
+    with pytest.raises(ValueError, match=r"edges\[1\] must ascend"):
+        ColumnDrift([[0.0, 1.0], [1.0, 0.0]])
+    with pytest.raises(ValueError, match="2 columns"):
+        ColumnDrift([[0.0], [1.0]]).update(np.zeros((3, 3)), real=True)
