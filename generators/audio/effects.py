@@ -251,12 +251,12 @@ class Codec(_AudioEffect):
     kind : {"mu_law", "a_law", "ima_adpcm", "gsm", "mp3", "vorbis", "opus"}
         The codec.
     compression : float or [low, high]
-        From 0 (best) to 1 (smallest), for mp3, vorbis and opus; the others have one setting.
+        From 0 (best) to 0.99 (smallest), for mp3, vorbis and opus; the others have one setting.
     """
 
     name: ClassVar[str] = "codec"
     libraries: ClassVar[tuple[str, ...]] = ("soundfile",)
-    limits: ClassVar[dict[str, tuple[float, float]]] = {"compression": (0, 1)}
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"compression": (0, 0.99)}
 
     kind: CodecKind = "mp3"
     compression: Span = 0.8
