@@ -206,7 +206,7 @@ def audio_attributes(samples: npt.NDArray[np.floating], rate: float) -> dict[str
         **_amplitude(x, rate),
         **_pauses(power, heard),
         "decay_time": _decay_time(power, heard),
-        "syllable_rate": _syllable_rate(power, heard),
+        "syllable_rate": syllable_rate(power, heard),
         **_spectrum(middle, rate),
         **_pitch(pitch_track(middle, rate, frames=_PITCH_FRAMES)),
     }
@@ -351,7 +351,7 @@ def _decay_time(power: npt.NDArray[np.float64], heard: npt.NDArray[np.bool_]) ->
     return float(-60 / np.percentile(slopes, 10)) if len(slopes) >= 3 else float("nan")
 
 
-def _syllable_rate(power: npt.NDArray[np.float64], heard: npt.NDArray[np.bool_]) -> float:
+def syllable_rate(power: npt.NDArray[np.float64], heard: npt.NDArray[np.bool_]) -> float:
     """Count peaks of the smoothed envelope that stand 2 dB out, over the time that is no pause."""
     from scipy import signal
 
