@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_policies_do_the_same_in_any_order_and_any_thread(
     policy: RandAugment, photos: dict[str, Image.Image]
 ) -> None:
     photo = photos["astronaut"].convert("RGB").resize((64, 64))
-    items = [Item(str(i), photo) for i in range(24)]
+    items = [Item(str(i), photo) for i in range(16)]
 
     def digest(item: Item) -> str:
         return produce(policy, item, seed=1)[1].sha256
@@ -94,7 +95,7 @@ def test_policies_do_the_same_in_any_order_and_any_thread(
     alone = [digest(item) for item in items]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(digest, items)) == alone
-    assert len(set(alone)) > 12
+    assert len(set(alone)) > 8
     grey = produce(policy, Item("g", photo.convert("L")), seed=1)[0]
     assert grey.mode == "L"
     with pytest.raises(ValueError, match="got P"):
@@ -107,12 +108,9 @@ def test_a_second_parent_is_of_the_same_split(tmp_path: Path) -> None:
         for split in ("train", "test", "validation")
         for i in range(5)
     ]
-    recipe = parse_recipe(
-        "{version: 1, seed: 3, variants: 6, steps: [mix_up: {}, cut_paste: {mask: box}]}"
-    )
+    steps = "[mix_up: {}, cut_paste: {mask: box}]"
+    recipe = parse_recipe(f"{{version: 1, seed: 3, variants: 6, steps: {steps}}}")
     report = recipe.run(items, tmp_path / "a", workers=2)
-    import json
-
     rows = [json.loads(line) for line in (report.path / "metadata.jsonl").read_text().splitlines()]
     assert len(rows) == 90
     for row in rows:
@@ -146,15 +144,13 @@ def classes(n: int, size: int = 16) -> list[Item]:
 def test_the_flow_model_learns_its_classes(tmp_path: Path) -> None:
     losses: list[float] = []
     model = FlowSampler.fit(
-        classes(32), size=16, width=8, steps=150, batch=16, draw_steps=8, rate=4e-3,
+        classes(32), size=16, width=8, steps=80, batch=16, draw_steps=8, rate=4e-3,
         progress=lambda step, loss: losses.append(loss),
     )  # fmt: skip
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:10])
     for label, sign in (("top", 1), ("bottom", -1)):
-        drawn = [
-            np.asarray(produce(model, Item(str(i), label=label), seed=1)[0], float)
-            for i in range(6)
-        ]
+        items = [Item(str(i), label=label) for i in range(6)]
+        drawn = [np.asarray(produce(model, item, seed=1)[0], float) for item in items]
         gaps = [x[:8].mean() - x[8:].mean() for x in drawn]
         assert np.mean(gaps) * sign > 40
     assert len({x.tobytes() for x in drawn}) == 6
@@ -162,10 +158,9 @@ def test_the_flow_model_learns_its_classes(tmp_path: Path) -> None:
     again = FlowSampler.load(tmp_path / "m.npz")
     item = Item("x", label="top")
     assert produce(again, item, seed=1)[1] == produce(model, item, seed=1)[1]
-    assert (
-        FlowSampler.fit(classes(8), size=16, width=8, steps=2, batch=2).params
-        == FlowSampler.fit(classes(8), size=16, width=8, steps=2, batch=2).params
-    )
+    short = {"size": 16, "width": 8, "steps": 2, "batch": 2}
+    twice = [FlowSampler.fit(classes(8), **short).params for _ in range(2)]
+    assert twice[0] == twice[1]
     with pytest.raises(ValueError, match="not one it was fitted on"):
         produce(model, Item("x", label="left"), seed=1)
     with pytest.raises(ValueError, match="multiple of 8"):
