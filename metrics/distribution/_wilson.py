@@ -24,8 +24,8 @@ def wilson(value: float, error: float, units: float, level: float, method: str) 
     error : float
         Its standard error.
     units : float
-        Independent units behind it: the most draws that it can stand for, and their number where
-        the error is 0.
+        Independent units behind it: the number of draws where the error is 0, and the most that a
+        value of 0 or 1 can stand for.
     level : float
         Nominal coverage.
     method : str
@@ -43,8 +43,10 @@ def wilson(value: float, error: float, units: float, level: float, method: str) 
     """
     z = NormalDist().inv_cdf(0.5 + level / 2)
     n = units
-    if error > 0:
-        inner = value if 0 < value < 1 else (value * units + 2) / (units + 4)
+    if error > 0 and 0 < value < 1:
+        n = value * (1 - value) / error**2
+    elif error > 0:
+        inner = (value * units + 2) / (units + 4)
         n = min(units, inner * (1 - inner) / error**2)
     middle = (value + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(value * (1 - value) / n + (z / (2 * n)) ** 2)

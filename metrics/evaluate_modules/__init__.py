@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 EVALUATE_MODULES: Final = (
+    "classifier_two_sample_test",
     "frechet_distance",
     "kernel_distance",
+    "mauve",
     "precision_recall_density_coverage",
+    "sliced_wasserstein",
     "vendi_score",
 )
 

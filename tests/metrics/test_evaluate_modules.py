@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from evalsuite.metrics.distribution.classifier import classifier_two_sample_test
 from evalsuite.metrics.distribution.diversity import vendi_score
 from evalsuite.metrics.distribution.frechet import frechet_distance
 from evalsuite.metrics.distribution.kernel import KERNELS, kernel_distance
 from evalsuite.metrics.distribution.manifold import precision_recall_density_coverage
+from evalsuite.metrics.distribution.mauve import mauve
+from evalsuite.metrics.distribution.transport import sliced_wasserstein
 from evalsuite.metrics.evaluate_modules import EVALUATE_MODULES, evaluate_module_path
 
 if TYPE_CHECKING:
@@ -63,6 +66,18 @@ def expected(name: str, real: np.ndarray, synthetic: np.ndarray) -> dict[str, fl
         result = kernel_distance(real, synthetic)
         assert result.ci is not None
         return {name: result.value, f"{name}_low": result.ci.low, f"{name}_high": result.ci.high}
+    if name == "sliced_wasserstein":
+        return {name: sliced_wasserstein(real, synthetic).value}
+    if name == "mauve":
+        return {name: mauve(real, synthetic).value}
+    if name == "classifier_two_sample_test":
+        told = classifier_two_sample_test(real, synthetic, permutations=0)
+        return {
+            "classifier_effect": told.effect,
+            "classifier_auc": told.auc,
+            "classifier_effect_low": told.ci.low,
+            "classifier_effect_high": told.ci.high,
+        }
     manifold = precision_recall_density_coverage(real, synthetic, level=None)
     return {k: getattr(manifold, k) for k in ("precision", "recall", "density", "coverage")}
 
@@ -139,6 +154,14 @@ def test_options_and_intervals(evaluate: Any, data: tuple[np.ndarray, np.ndarray
         interval.low,
         interval.high,
     )
+    for name, function in (("sliced_wasserstein", sliced_wasserstein), ("mauve", mauve)):
+        got = load(name).compute(**both, ci=True)
+        ends = function(real, synthetic, ci=True).ci
+        assert ends is not None
+        assert (got[f"{name}_low"], got[f"{name}_high"]) == (ends.low, ends.high)
+    got = load("classifier_two_sample_test").compute(**both, permutations=9)
+    told = classifier_two_sample_test(real, synthetic, permutations=9)
+    assert got["classifier_p_value"] == told.p_value
     got = load("vendi_score").compute(predictions=synthetic, q=2)
     assert got == {"vendi_score": vendi_score(synthetic, q=2).value}
     got = load("kernel_distance").compute(**both)
@@ -149,7 +172,7 @@ def test_options_and_intervals(evaluate: Any, data: tuple[np.ndarray, np.ndarray
 
 
 def test_what_is_wrong_is_said(evaluate: Any) -> None:
-    with pytest.raises(ValueError, match=r"no evaluate module 'fid'; there are: frechet_distance"):
+    with pytest.raises(ValueError, match=r"no evaluate module 'fid'; there are: classifier_two"):
         evaluate_module_path("fid")
     path = evaluate_module_path("kernel_distance")
     with pytest.raises(ValueError, match=r"one of polynomial.*got 'gaussian'"):
