@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import hashlib
 import importlib.util
 import logging
@@ -176,6 +177,24 @@ def load_transcriber(
         code_version=_CODE,
     )
     return _Whisper(info, folder, kind, index, precision)
+
+
+def with_noise_floor(item: DecodedAudio, level: float = -50.0) -> DecodedAudio:
+    """Add faint white noise to a recording, to see whether it changes what is heard.
+
+    Parameters
+    ----------
+    item : DecodedAudio
+    level : float
+        RMS in dBFS; 0 is a square wave at full scale.
+
+    Returns
+    -------
+    DecodedAudio
+        The same recording with other ``samples``; the noise is the same at every call.
+    """
+    noise = np.random.default_rng(0).standard_normal(len(item.samples)) * 10 ** (level / 20)
+    return dataclasses.replace(item, samples=(item.samples + noise).astype(np.float32))
 
 
 class _Whisper(Transcriber):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evalsuite.data.audio import DecodedAudio, decode_audio
+from evalsuite.data.dataset import Limits
 from evalsuite.encoders import asr
-from evalsuite.encoders.asr import load_transcriber, whisper_folder
+from evalsuite.encoders.asr import load_transcriber, whisper_folder, with_noise_floor
 from evalsuite.encoders.cache import FeatureCache
 from evalsuite.encoders.media import Transcriber
 from evalsuite.encoders.registry import WrongWeightsError
 from evalsuite.errors import ModelError
+from evalsuite.metrics.text.wer import floor_artefact, word_errors
+
+SPEECH = Path(__file__).parents[1] / "data" / "speech"
 
 
 def sha256(path: Path) -> str:
@@ -140,3 +146,53 @@ def test_wrong_input_is_refused(whisper: Transcriber) -> None:
         whisper.transcribe([recording(np.zeros(10), rate=8000)])
     with pytest.raises(ValueError, match="not finite"):
         whisper.transcribe([recording(np.array([np.nan]))])
+
+
+@pytest.fixture(scope="module")
+def prompts() -> tuple[list[DecodedAudio], list[str]]:
+    """Five recordings of a human voice, and what it says."""
+    lines = (SPEECH / "metadata.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines[:10:2]]
+    decoded = [decode_audio((SPEECH / r["file_name"]).read_bytes(), Limits()) for r in rows]
+    return decoded, [r["transcript"] for r in rows]
+
+
+def test_human_speech_is_heard(
+    whisper: Transcriber, prompts: tuple[list[DecodedAudio], list[str]]
+) -> None:
+    recordings, said = prompts
+    heard = whisper.transcribe(recordings, language="en")
+    result = word_errors(said, [h.text for h in heard])
+    assert result.wer <= 0.1
+    assert all(h.logprob > -1 and h.no_speech < 0.5 for h in heard)
+    # Alone, and in another order of calls: the same to the bit.
+    assert whisper.transcribe(recordings[3:4], language="en") == heard[3:4]
+    # A faint noise changes nothing for a voice that was recorded in a room.
+    floor = whisper.transcribe([with_noise_floor(r) for r in recordings], language="en")
+    check = floor_artefact(said, [h.text for h in heard], [h.text for h in floor])
+    assert not check.changed
+
+
+def test_int8_hears_the_words_of_float32(
+    cache: FeatureCache, whisper: Transcriber, prompts: tuple[list[DecodedAudio], list[str]]
+) -> None:
+    exact = load_transcriber(device="cpu", precision="float32", cache=cache)
+    some = prompts[0][:2]
+    texts = [[h.text for h in model.transcribe(some, language="en")] for model in (whisper, exact)]
+    assert word_errors(*texts).wer == 0
+
+
+def test_the_language_is_heard(
+    whisper: Transcriber, prompts: tuple[list[DecodedAudio], list[str]]
+) -> None:
+    (heard,) = whisper.transcribe(prompts[0][1:2])
+    assert heard.language == "en"
+
+
+def test_the_noise_floor_has_its_level(prompts: tuple[list[DecodedAudio], list[str]]) -> None:
+    item = prompts[0][0]
+    noisy = with_noise_floor(item, -50)
+    rms = np.sqrt(np.mean((noisy.samples - item.samples) ** 2))
+    assert 20 * np.log10(rms) == pytest.approx(-50, abs=0.2)
+    assert np.array_equal(noisy.samples, with_noise_floor(item, -50).samples)
+    assert noisy.native is item.native
