@@ -23,7 +23,7 @@ def correct(
     modality: Annotated[
         str | None, typer.Option(help="What to correct, where records hold several media.")
     ] = None,
-    keep: Annotated[float, typer.Option(help="Share that herding, transport and dsir keep.")] = 0.5,
+    keep: Annotated[float, typer.Option(help="Share that selection by size keeps.")] = 0.5,
     seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same.")] = 1,
     redact: Annotated[

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from .data import open_dataset
 from .encoders import FeatureCache, encode
 from .errors import DataError, UsageError
@@ -32,11 +34,13 @@ from .pipeline.run import run_gate
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from .data import Dataset, Sample
     from .encoders import Encoded
     from .gate.findings import Finding, GateResult
     from .generators import Operation
-    from .generators.selection.subset import Selected
+    from .generators.selection.subset import Agreement, Selected
 
 SELECTIONS = (
     "density_ratio",
@@ -44,6 +48,7 @@ SELECTIONS = (
     "herding",
     "kliep",
     "label_agreement",
+    "match_lengths",
     "on_manifold",
     "transport",
     "ulsif",
@@ -171,7 +176,7 @@ def correct(
     modality : str, optional
         Which part of the records to correct; needed where there is more than one medium.
     keep : float
-        Share of the samples that ``herding``, ``transport`` and ``dsir`` keep.
+        Share of the samples that ``herding``, ``transport``, ``dsir`` and ``match_lengths`` keep.
     seed : int, optional
         In place of the policy's.
     cache, device, allow_download, progress
@@ -665,19 +670,22 @@ def _select(
         picked = [i for i, ok in enumerate(agreed.keep) if ok]
         what = f"of real samples it would drop {1 - agreed.real_agreement:.1%}; "
     else:
-        from .generators.selection.text import dsir
+        from .generators.selection.text import dsir, match_lengths
 
         texts = [[s.text for s in part.samples] for part in (calibration, whole)]
         real_texts = [t for t in texts[0] if t is not None]
         own = [texts[1][i] or "" for i in rows]
         if not real_texts or not any(own):
-            raise DataError("dsir needs texts in both sets")
-        drawn = dsir(real_texts, own, n, seed=seed)
-        picked = list(drawn.rows)
-        what = (
-            f"effective sample size {drawn.effective_sample_size:.1f}; KL of the n-grams "
-            f"{drawn.kl_before:.3f} → {drawn.kl_after:.3f} nats; "
-        )
+            raise DataError(f"{name} needs texts in both sets")
+        if name == "match_lengths":
+            picked = match_lengths(real_texts, own, n)
+        else:
+            drawn = dsir(real_texts, own, n, seed=seed)
+            picked = list(drawn.rows)
+            what = (
+                f"effective sample size {drawn.effective_sample_size:.1f}; KL of the n-grams "
+                f"{drawn.kl_before:.3f} → {drawn.kl_after:.3f} nats; "
+            )
     if not picked:
         raise DataError(f"{name} kept none of {len(rows)} samples: correct the set first")
     return [rows[i] for i in picked], f"{what}{len(picked)} of {len(rows)} kept"
@@ -693,16 +701,25 @@ def _labels_kept(seen: Mapping[str, Encoded], encoder: str, policy: Policy) -> L
                                                              "corrected")}  # fmt: skip
     if any(label is None for part in labels.values() for label in part):
         return None
-    try:
+
+    def agreed(probe: Literal["knn", "linear"]) -> tuple[Agreement, Agreement]:
         first, second = (
             label_agreement(
                 seen["calibration"].features[encoder],
                 labels["calibration"],
                 seen[side].features[encoder],
                 labels[side],
+                probe=probe,
                 seed=policy.seed,
             )
             for side in ("synthetic", "corrected")
+        )
+        return first, second
+
+    try:
+        # The probe that knows the real classes better is the one to ask.
+        first, second = max(
+            (agreed("knn"), agreed("linear")), key=lambda pair: pair[0].real_agreement
         )
     except ValueError:  # too few of a class, or classes that the real data does not have
         return None
@@ -748,11 +765,17 @@ def _compare(
             if m in found[0] and m in found[1]
         ]
     second = []
-    for side in ("synthetic", "corrected"):
+    judge, *others = in_real_units(
+        *(
+            seen[k].features[looks.second]
+            for k in ("calibration", "judge", "synthetic", "corrected")
+        )
+    )
+    for side, features in zip(("synthetic", "corrected"), others, strict=True):
         groups = _groups_of(seen["judge"], seen[side])
         measured = measure(
-            seen["judge"].features[looks.second],
-            seen[side].features[looks.second],
+            judge,
+            features,
             modality=looks.modality,
             groups_real=groups[0],
             groups_synthetic=groups[1],
@@ -770,6 +793,20 @@ def _compare(
     # Bonferroni: one of many intervals must not miss by chance and be taken for a success.
     z = float(ndtri(1 - (1 - policy.calibration.confidence) / (2 * len(judged))))
     return tuple(_comparison(*p, z) for p in judged)
+
+
+def in_real_units(
+    calibration: npt.NDArray[np.float32], *others: npt.NDArray[np.float32]
+) -> list[npt.NDArray[np.float32]]:
+    """Give features of the second look in the calibration half's standard deviations.
+
+    They are not trained, so their scales mean nothing: unscaled, tone would be nearly all that
+    they see.
+    """
+    spread = calibration.std(axis=0, dtype=np.float64)
+    varied = spread > 1e-6 * max(float(spread.max()), 1e-30)
+    mean = calibration.mean(axis=0, dtype=np.float64)
+    return [((x[:, varied] - mean[varied]) / spread[varied]).astype(np.float32) for x in others]
 
 
 def _comparison(

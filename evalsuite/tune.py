@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .correct import Looks, halved, halves, write_part
+from .correct import Looks, halved, halves, in_real_units, write_part
 from .data import open_dataset
 from .encoders import FeatureCache
 from .errors import DataError, ModelError, UsageError
@@ -167,7 +167,7 @@ def tune(
     try:
         import optuna
     except ImportError as error:
-        raise ModelError("the search needs optuna: pip install optuna") from error
+        raise ModelError("the search needs optuna: pip install 'evalsuite[tune]'") from error
     if not 0 <= coverage <= 1:
         raise UsageError(f"coverage must be within [0, 1], got {coverage:g}")
     if trials < 1 or n < 10:
@@ -221,6 +221,7 @@ def tune(
         found = made(_with(base, values, str(recipe)), target / "trial")[looks.own[0]]
         gap, share = _measured(features["reference"][looks.own[0]], found)
         trial.set_user_attr("coverage", share)
+        trial.set_constraint("coverage", coverage - share)
         return gap
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -231,15 +232,12 @@ def tune(
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     complete = (optuna.trial.TrialState.COMPLETE,)
     done = len(study.get_trials(states=complete))
-    study.sampler = optuna.samplers.TPESampler(
-        # A sampler's stream is not kept: a resumed search goes on with another one.
-        seed=(base["seed"] + done) % 2**32,
-        constraints_func=lambda t: (coverage - t.user_attrs.get("coverage", 0.0),),
-    )
+    # A sampler's stream is not kept: a resumed search goes on with another one.
+    study.sampler = optuna.samplers.TPESampler(seed=(base["seed"] + done) % 2**32)
     if done < trials:
         study.optimize(objective, n_trials=trials - done)
     found = tuple(
-        Trial(t.number, dict(t.params), float(t.value), float(t.user_attrs["coverage"]))
+        Trial(t.number, dict(t.params), float(t.values[0]), float(t.user_attrs["coverage"]))
         for t in study.get_trials(states=complete)
     )
     enough = [t for t in found if t.coverage >= coverage]
@@ -251,7 +249,8 @@ def tune(
     path.write_text(yaml.safe_dump(chosen.model_dump(), sort_keys=False), "utf-8")
     last = made(chosen, target / "best")
     gap, share = _measured(features["judge"][looks.own[0]], last[looks.own[0]])
-    second, _ = _measured(features["judge"][looks.second], last[looks.second])
+    sets = (features["reference"], features["judge"], last)
+    second, _ = _measured(*in_real_units(*(x[looks.second] for x in sets)))
     return _written(TuneResult(found, best, gap, share, second, path), target)
 
 

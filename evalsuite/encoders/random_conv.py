@@ -68,6 +68,8 @@ class _Filters:
     def __init__(self, channels: int) -> None:
         rng = np.random.default_rng(_SEED)
         self.first = self._draw(rng, 7, channels, _FIRST)
+        # Half of the filters are blind to tone, or it would drown edges and texture.
+        self.first[:, ::2] -= self.first[:, ::2].mean(axis=0)
         self.second = self._draw(rng, 5, _FIRST, _SECOND)
 
     @staticmethod

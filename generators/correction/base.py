@@ -182,6 +182,13 @@ _CORRECTIONS = (
     "match_noise",
     "match_sharpness",
     "match_jpeg",
+    "match_bandwidth",
+    "match_room",
+    "match_equalisation",
+    "match_snr",
+    "match_loudness",
+    "match_case",
+    "match_ending",
 )
 
 # In the order in which they are applied. Tone comes before detail, for a stretched contrast
@@ -194,6 +201,14 @@ _ORDER = (
     "match_sharpness",
     "match_histogram",
     "match_jpeg",
+    # The room answers to what is in the band; noise is not in the room; loudness is set at last.
+    "match_bandwidth",
+    "match_room",
+    "match_equalisation",
+    "match_snr",
+    "match_loudness",
+    "match_case",
+    "match_ending",
 )
 
 

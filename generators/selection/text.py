@@ -130,3 +130,41 @@ def _bag(counted: Sequence[tuple[npt.NDArray[np.int64], F64]], buckets: int) -> 
     for at, times in counted:
         total[at] += times
     return np.asarray(total / total.sum())
+
+
+def match_lengths(real: Sequence[str], synthetic: Sequence[str], n: int) -> list[int]:
+    """Choose texts whose lengths are spread as the real ones'.
+
+    For each of n evenly spaced quantiles of the real lengths, the text of the nearest length that
+    is still free is taken: the exact matching of two sorted lists, by optimal assignment.
+
+    Parameters
+    ----------
+    real, synthetic : sequence of str
+    n : int
+        How many to choose, 1 to the number of synthetic texts.
+
+    Returns
+    -------
+    list of int
+        Rows, ascending.
+
+    Raises
+    ------
+    ValueError
+        If n is out of range, or there is no real text.
+
+    Notes
+    -----
+    Lengths are in characters, and compared by their ratio.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not 1 <= n <= len(synthetic):
+        raise ValueError(f"n must be from 1 to the {len(synthetic)} texts, got {n}")
+    if not real:
+        raise ValueError("there is no real text to take lengths from")
+    left, right = (np.log1p([len(t) for t in texts]) for texts in (real, synthetic))
+    wanted = np.quantile(left, (np.arange(n) + 0.5) / n)
+    _, rows = linear_sum_assignment((wanted[:, None] - right[None]) ** 2)
+    return sorted(int(r) for r in rows)
