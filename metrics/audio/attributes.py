@@ -178,8 +178,8 @@ def audio_attributes(samples: npt.NDArray[np.floating], rate: float) -> dict[str
     What they cannot see: what is said, and by whom. ``snr`` and ``noise_floor`` are read from the
     pauses: noise that follows the speech (quantisation, codecs) is missed, and where there is no
     pause, quiet speech counts as noise, so the SNR reads low. On prompts with added white noise it
-    was within 2 dB from 0 to 30 dB. ``decay_time`` needs sounds that stop: in rooms of 0.2 to
-    1.5 s around half a minute of speech it was within a fifth, but a single dry sentence has few
+    was within 2 dB from 0 to 30 dB. ``decay_time`` needs sounds that stop: in rooms of 0.3 to
+    1.4 s around 24 s of speech it was within a fifth, but a single dry sentence has few
     fast decays and reads 0.2 to 0.6 s, and noise hides decays. ``pitch`` is YIN's: an
     octave error shows in the spread first, so both are percentiles. ``syllable_rate`` counts bumps
     of the envelope, not syllables: music and rhythmic noise have a rate too.
