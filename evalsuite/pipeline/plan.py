@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ MODALITIES = ("image", "audio", "text")
 ENGLISH, ANY_LANGUAGE = "minilm_l6", "char_ngrams"
 GUESSED = 500
 """At most so many texts are looked at for their language."""
+ONE_LANGUAGE = 0.8
+"""Share of the transcripts in one language from which all recordings are taken to be in it."""
 MOSTLY = 0.5
 """Share of texts in another language from which an English encoder does not do."""
 
@@ -168,6 +171,11 @@ def make_plan(
 
         plan.transcriber = load_transcriber(policy.ties.audio_text, device=device, cache=cache)
         plan.ties.append(AudioText(plan.transcriber))
+        if plan.language is None:
+            # Hearing the language of each recording costs as much again as writing it down.
+            spoken, share = next(iter(_languages(sides).items()), ("", 0.0))
+            if share >= ONE_LANGUAGE and len(spoken) == 2:
+                plan.language = spoken
     return plan
 
 
@@ -185,17 +193,23 @@ def _load(
     return load_text_encoder(spec, cache=cache)
 
 
-def _for_language(specs: list[str], sides: Mapping[str, Dataset], plan: Plan) -> list[str]:
-    """Take an encoder that knows no language, where an English one would not know many texts."""
+def _languages(sides: Mapping[str, Dataset]) -> dict[str, float]:
+    """Guess the languages of the texts of both sets: shares, the largest first."""
     from ..metrics.text.words import guess_language
 
-    if specs != [ENGLISH]:
-        return specs
     texts = [s.text for data in sides.values() for s in data.samples if s.text]
     step = max(1, len(texts) // GUESSED)
-    guesses = [guess_language(text[:300]) for text in texts[::step]]
-    known = [g for g in guesses if g != "none"]
-    share = sum(g != "en" for g in known) / max(len(known), 1)
+    guesses = Counter(guess_language(text[:300]) for text in texts[::step])
+    del guesses["none"]
+    total = max(sum(guesses.values()), 1)
+    return {language: count / total for language, count in guesses.most_common()}
+
+
+def _for_language(specs: list[str], sides: Mapping[str, Dataset], plan: Plan) -> list[str]:
+    """Take an encoder that knows no language, where an English one would not know many texts."""
+    if specs != [ENGLISH]:
+        return specs
+    share = 1 - _languages(sides).get("en", 0.0)
     if share <= MOSTLY:
         return specs
     plan.warnings.append(

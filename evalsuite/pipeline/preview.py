@@ -70,7 +70,8 @@ def _decoded(data: Dataset, samples: Any, name: str) -> Any:
     if sample is None:
         return None
     try:
-        return decode_audio(data.read(sample, "audio"), Limits())
+        with data.open(sample, "audio") as file:
+            return decode_audio(file, Limits())
     except BadSample:  # it was readable a moment ago: the report goes without it
         return None
 

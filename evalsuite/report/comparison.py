@@ -201,6 +201,7 @@ def render_comparison(comparison: Comparison, *, lang: str = "en") -> str:
             (tr.t("provenance.command"), comparison.command or "–"),
         ],
         sections=sections,
+        version=comparison.evalsuite_version,
         lang=lang,
     )
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .. import __version__
 from ..gate.findings import Status
 from .html import asset, content_security_policy, plotly, styles
 from .i18n import Translator
@@ -77,6 +76,7 @@ def render_page(
     status: Status,
     facts: Sequence[tuple[str, str]],
     sections: Sequence[Section],
+    version: str,
     lang: str = "en",
 ) -> str:
     """Give the page.
@@ -90,6 +90,8 @@ def render_page(
     facts : sequence of (str, str)
         Name and value.
     sections : sequence of Section
+    version : str
+        Of the evalsuite that made what is shown.
     lang : {"en", "ja"}
 
     Returns
@@ -133,7 +135,7 @@ def render_page(
         scripts=scripts,
         csp=content_security_policy(styles(), scripts),
         data=encode({"figures": figures}),
-        version=__version__,
+        version=clean(version, 40),
     )
 
 
