@@ -171,7 +171,9 @@ views, and in {ordered["prosody"]} of {SHUFFLES} by prosody alone.
 What this does not show: the real set has one speaker, and the systems have other voices; a part of
 each gap is the voice. No listener graded these clips, so the order within flite's voices is not a
 finding. A neural voice that copies a person's prosody may lie within the floor and still sound
-wrong to a listener. DNSMOS is beside it to show why it is not used for this: it grades noise.
+wrong to a listener. The gap does not tell damage from synthesis: a person in noise at 10 dB is as
+far as a synthetic voice, so read it beside the SNR. DNSMOS is beside it to show why it is not used
+for this: it grades noise and codecs (here over 8 clips), and puts espeak-ng over flite slt.
 
 Made by `python -m benchmarks naturalness` on {machine()}.
 """
