@@ -65,8 +65,8 @@ def test_it_makes_what_is_asked_and_says_what_is_next(place: Path) -> None:
     assert "made 30 of 30" in more.stdout
     counts = np.unique([row["parents"] for row in rows(place / "n")], return_counts=True)[1]
     assert set(counts.tolist()) == {2, 3}
-    train = run(place / "fog.yaml", "--input", place / "real", "--out", place / "t",
-                "--split", "train", "--per-item", 2, "--seed", 9, "--format", "parquet")  # fmt: skip
+    options = ("--split", "train", "--per-item", 2, "--seed", 9, "--format", "parquet")
+    train = run(place / "fog.yaml", "--input", place / "real", "--out", place / "t", *options)
     assert "made 16 of 16 samples of 8" in train.stdout, train.stderr
 
 
