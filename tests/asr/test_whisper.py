@@ -129,7 +129,7 @@ def test_a_local_folder(cache: FeatureCache, whisper: Transcriber) -> None:
     assert (ours.text, ours.no_speech) == (theirs.text, theirs.no_speech)
 
 
-@pytest.mark.parametrize("n", [0, 1, 16_000])
+@pytest.mark.parametrize("n", [0, 16_000])
 def test_silence_is_no_speech(whisper: Transcriber, n: int) -> None:
     (heard,) = whisper.transcribe([recording(np.zeros(n))], language="en-US")
     assert heard.text == ""
@@ -150,9 +150,9 @@ def test_wrong_input_is_refused(whisper: Transcriber) -> None:
 
 @pytest.fixture(scope="module")
 def prompts() -> tuple[list[DecodedAudio], list[str]]:
-    """Five recordings of a human voice, and what it says."""
+    """Three recordings of a human voice, and what it says."""
     lines = (SPEECH / "metadata.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines[:10:2]]
+    rows = [json.loads(line) for line in lines[:6:2]]
     decoded = [decode_audio((SPEECH / r["file_name"]).read_bytes(), Limits()) for r in rows]
     return decoded, [r["transcript"] for r in rows]
 
@@ -166,7 +166,7 @@ def test_human_speech_is_heard(
     assert result.wer <= 0.1
     assert all(h.logprob > -1 and h.no_speech < 0.5 for h in heard)
     # Alone, and in another order of calls: the same to the bit.
-    assert whisper.transcribe(recordings[3:4], language="en") == heard[3:4]
+    assert whisper.transcribe(recordings[1:2], language="en") == heard[1:2]
     # A faint noise changes nothing for a voice that was recorded in a room.
     floor = whisper.transcribe([with_noise_floor(r) for r in recordings], language="en")
     check = floor_artefact(said, [h.text for h in heard], [h.text for h in floor])
@@ -177,7 +177,7 @@ def test_int8_hears_the_words_of_float32(
     cache: FeatureCache, whisper: Transcriber, prompts: tuple[list[DecodedAudio], list[str]]
 ) -> None:
     exact = load_transcriber(device="cpu", precision="float32", cache=cache)
-    some = prompts[0][:2]
+    some = prompts[0][:1]
     texts = [[h.text for h in model.transcribe(some, language="en")] for model in (whisper, exact)]
     assert word_errors(*texts).wer == 0
 
@@ -185,7 +185,7 @@ def test_int8_hears_the_words_of_float32(
 def test_the_language_is_heard(
     whisper: Transcriber, prompts: tuple[list[DecodedAudio], list[str]]
 ) -> None:
-    (heard,) = whisper.transcribe(prompts[0][1:2])
+    (heard,) = whisper.transcribe(prompts[0][:1])
     assert heard.language == "en"
 
 

@@ -121,7 +121,8 @@ def test_closed_forms() -> None:
 
 
 def test_type_token_ratio_is_the_mean_over_windows() -> None:
-    tokens = [f"w{'abcdefghij'[i % 7]}{'xyz'[i % 3]}" for i in range(60)]
+    rng = np.random.default_rng(1)
+    tokens = [f"w{'abcdefghij'[i]}{'xyz'[j]}" for i, j in rng.integers((10, 3), size=(60, 2))]
     windows = [len(set(tokens[i : i + WINDOW])) / WINDOW for i in range(60 - WINDOW + 1)]
     value = text_attributes(" ".join(tokens))["type_token_ratio"]
     assert value == pytest.approx(np.mean(windows))
