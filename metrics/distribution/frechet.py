@@ -26,6 +26,7 @@ from ..inference import Groups, check_masks, delete_half_se, subsample_masks
 Method: TypeAlias = Literal["rows", "rows-covariance", "cholesky", "qr", "eigh"]
 
 _EPS = torch.finfo(torch.float64).eps
+_SMALLEST = 1e-140
 _POOLED_GRAM_ROWS = 6000
 """Up to here the Gram matrix of all pooled rows is kept (288 MB) and shared by all splits."""
 
@@ -434,7 +435,7 @@ def _from_rows(a: torch.Tensor, b: torch.Tensor) -> FrechetResult:
     method: Method
     if min(len(a), len(b)) > d:
         S1, S2 = _scatter(A).div_(len(a) - 1), _scatter(B).div_(len(b) - 1)
-        traces = float(torch.trace(S1) + torch.trace(S2))
+        traces = _in_range(float(torch.trace(S1) + torch.trace(S2)))
         found = _certified(S1, S2, traces, mean_term)
         if found is not None:
             return _result(
@@ -442,7 +443,7 @@ def _from_rows(a: torch.Tensor, b: torch.Tensor) -> FrechetResult:
             )
     A /= math.sqrt(len(a) - 1)
     B /= math.sqrt(len(b) - 1)
-    traces = float((A * A).sum() + (B * B).sum())
+    traces = _in_range(float((A * A).sum() + (B * B).sum()))
     if max(len(a), len(b)) <= d:
         method, root = "rows", _nuclear(A @ B.T)
     elif min(len(a), len(b)) <= d:
@@ -461,12 +462,23 @@ def _centre(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, x - mean
 
 
+def _in_range(traces: float) -> float:
+    """Refuse total variances whose square would leave float64."""
+    if traces == 0 or _SMALLEST < traces < 1 / _SMALLEST:
+        return traces
+    raise ValueError(
+        f"the features' total variance of {traces:.3g} is out of float64's reach once squared: "
+        "divide both sets by one constant, which divides the distance by its square"
+    )
+
+
 def _scatter(centred: torch.Tensor) -> torch.Tensor:
     if centred.device.type != "cpu":
         return centred.T @ centred
     # NumPy sees one buffer on both sides and takes BLAS's symmetric product: half the operations.
     rows = centred.numpy()
-    return torch.from_numpy(rows.T @ rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return torch.from_numpy(rows.T @ rows)
 
 
 def _nuclear(M: torch.Tensor) -> float:

@@ -513,3 +513,12 @@ def test_ranks_of_a_process_group_merge_to_the_whole(tmp_path: Path) -> None:
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     values = [float((tmp_path / f"value{rank}").read_text()) for rank in (0, 1)]
     assert values[0] == values[1] == pytest.approx(frechet_distance(x, y).value, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [100, 6])
+@pytest.mark.parametrize("size", [1e-75, 1e150, 1e200])
+def test_what_float64_cannot_square_is_refused(n: int, size: float) -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, n, 8)) * size
+    with pytest.raises(ValueError, match="divide both sets by one constant"):
+        frechet_distance(x, y)
+    assert frechet_distance(x / size * 1e60, y / size * 1e60).value > 0
