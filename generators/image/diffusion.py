@@ -70,7 +70,7 @@ class FlowSampler(Fitted):
         size : int
             Side of the square images, in pixels: a multiple of 8, from 16 to 64.
         width : int
-            Channels at the first level; a multiple of 8. 48 makes about 2 million parameters.
+            Channels at the first level; a multiple of 8. 48 makes about 1.2 million parameters.
         steps, batch : int
             Of training.
         rate : float
