@@ -705,6 +705,9 @@ def list_models() -> list[ModelRow]:
     """
     inception = "Apache-2.0 (TensorFlow's weights, converted by torch-fidelity)"
     rows = [_row(DEFAULT, lite0.LICENCE), _row(INCEPTION, inception), *_hub_rows()]
+    rows += [
+        _row(spec, licence, role, load) for spec, role, licence, load in _models_of_other_media()
+    ]
     for spec, package in (
         ("timm/<name>[@tag or path]", "timm"),
         ("open_clip/<architecture>[@tag or path]", "open-clip-torch"),
@@ -726,14 +729,32 @@ def check_models() -> list[ModelRow]:
     return [row for row in list_models() if row.sha256 is not None or not row.ok]
 
 
-def _row(spec: str, licence: str) -> ModelRow:
+def _models_of_other_media() -> Iterator[tuple[str, str, str, Callable[[str], Any]]]:
+    """Give what is built in for sound, text and their ties: spec, role, licence, loader."""
+    from . import asr, imagetext, speech, text
+
+    yield text.DEFAULT, "text features", text.LICENCE, text.load_text_encoder
+    yield "char_ngrams", "text features", "no weights", text.load_text_encoder
+    yield "whisper_base_encoder", "speech features", asr.LICENCE, speech.load_audio_encoder
+    yield "ge2e", "speaker features", "Apache-2.0 (Resemblyzer)", speech.load_audio_encoder
+    yield "logmel_stats", "sound features", "no weights", speech.load_audio_encoder
+    yield "dnsmos", "speech quality", "MIT (speechmos), MIT (silero-vad)", speech.load_scorer
+    yield "plcmos", "speech quality", "MIT (speechmos), MIT (silero-vad)", speech.load_scorer
+    yield asr.DEFAULT, "speech to text", asr.LICENCE, asr.load_transcriber
+    yield imagetext.DEFAULT, "image-text score", lite0.LICENCE, imagetext.load_image_text
+
+
+def _row(
+    spec: str, licence: str, role: str = _ROLE, load: Callable[[str], Any] = load_encoder
+) -> ModelRow:
     try:
-        info = load_encoder(spec).info
+        info = load(spec).info
     except WrongWeightsError as error:
-        return ModelRow(spec, _ROLE, False, False, error.sha256, licence, str(error))
+        return ModelRow(spec, role, False, False, error.sha256, licence, str(error))
     except ModelError as error:
-        return ModelRow(spec, _ROLE, False, True, None, licence, str(error))
-    return ModelRow(spec, _ROLE, True, True, info.weights_sha256, licence, info.weights_source)
+        return ModelRow(spec, role, False, True, None, licence, str(error))
+    sha256 = info.weights_sha256 or None
+    return ModelRow(spec, role, True, True, sha256, licence, info.weights_source)
 
 
 def _hub_rows() -> Iterator[ModelRow]:

@@ -36,6 +36,7 @@ from .calibrate import SPECS, Measured, measure
 from .explain import Drift, drifted_attributes, embedding_map, explanations, galleries
 from .plan import Part, Plan, make_plan
 from .preview import previews
+from .sounds import sound_findings
 from .texts import text_findings
 from .ties import TIE_METRICS
 
@@ -217,6 +218,9 @@ def run_gate(
             drift = Drift.from_bytes(stored)
         attributes.extend(drift.findings)
         values.update(drift.values)
+        if part.modality == "audio":
+            with clock("naturalness"):
+                findings.extend(sound_findings(part, sides, chosen, remember))
         if part.modality == "text":
             with clock("text sets"):
                 found, shelf = text_findings(part, chosen, remember)
@@ -435,7 +439,7 @@ def _code_digest() -> str:
     here = Path(__file__).parent
     metrics = Path(metrics_package.__file__).parent
     digest = hashlib.sha256()
-    for path in (here / "calibrate.py", here / "explain.py", *sorted(metrics.rglob("*.py"))):
+    for path in (*sorted(here.glob("*.py")), *sorted(metrics.rglob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -1,0 +1,126 @@
+"""What a set of recordings is like as a whole: does it sound as natural as the real one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.dataset import BadSample, Limits
+from ..gate.findings import Finding, Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..data import Dataset
+    from ..encoders import Encoded
+    from ..gate.policy import Policy
+    from .plan import Part
+
+CLIPS = 400
+"""At most so many recordings a side, evenly spaced: each is decoded once more."""
+FEWEST = 20
+
+
+def sound_findings(
+    part: Part,
+    sides: Mapping[str, Dataset],
+    policy: Policy,
+    remember: Callable[[str, str, Callable[[], bytes]], bytes],
+) -> list[Finding]:
+    """Give findings that need the recordings themselves, not their features.
+
+    Parameters
+    ----------
+    part : Part
+        The sound of both sets.
+    sides : mapping of str to Dataset
+    policy : Policy
+    remember : callable
+        Keeps what an earlier run on the same input found.
+    """
+
+    def compute() -> bytes:
+        found = _naturalness(part, sides, policy)
+        return json.dumps([f.model_dump(mode="json") for f in found]).encode()
+
+    return [Finding.model_validate(f) for f in json.loads(remember("sounds", "", compute))]
+
+
+def _naturalness(part: Part, sides: Mapping[str, Dataset], policy: Policy) -> list[Finding]:
+    from ..metrics.audio.naturalness import naturalness_gap
+
+    (real, rows_real), (synthetic, rows_synthetic) = (
+        _prosody(sides[role], part.side(role)) for role in ("real", "synthetic")
+    )
+    described = [int(np.isfinite(x).all(axis=1).sum()) for x in (real, synthetic)]
+    if min(described) < FEWEST:
+        return []  # music, or noise: there is no speech whose naturalness could be asked
+    encoder = next((i.id for i in part.left.infos if i.id.startswith("whisper")), None)
+    groups = [
+        None if names is None else [names[i] for i in rows]
+        for names, rows in zip(part.groups, (rows_real, rows_synthetic), strict=True)
+    ]
+    gap = naturalness_gap(
+        real,
+        synthetic,
+        embeddings=None
+        if encoder is None
+        else {
+            encoder: (
+                part.left.features[encoder][rows_real],
+                part.right.features[encoder][rows_synthetic],
+            )
+        },
+        groups_real=groups[0],
+        groups_synthetic=groups[1],
+        level=policy.calibration.confidence,
+        seed=policy.seed,
+    )
+    return [
+        Finding(
+            kind="distribution",
+            modality="audio",
+            metric="naturalness",
+            encoder=encoder,
+            value=gap.value,
+            higher_is_better=False,
+            best=0.0,
+            n_real=gap.n_real,
+            n_synthetic=gap.n_synthetic,
+            gap=gap.value,
+            gap_ci=Interval(
+                low=gap.ci.low, high=gap.ci.high, level=gap.ci.level, method=gap.ci.method
+            ),
+            gap_unit="energy coefficient",
+            gap_ratio=gap.ratio,
+            p_value=gap.p_value,
+            p_method="relabelling of clips",
+            details={
+                "floor_q95": gap.floor,
+                **{f"view_{name}": float(value) for name, value in gap.views.items()},
+                **{f"shift_{s.name}": float(s.shift) for s in gap.shifts},
+            },
+        )
+    ]
+
+
+def _prosody(data: Dataset, part: Encoded) -> tuple[npt.NDArray[np.float64], list[int]]:
+    """Give the rows of features of melody and rhythm, and which samples they are of."""
+    from ..data.audio import decode_audio
+    from ..metrics.audio.naturalness import PROSODY, prosody_features
+
+    n = len(part.samples)
+    rows = sorted({round(i) for i in np.linspace(0, n - 1, min(n, CLIPS))})
+    found: list[Any] = []
+    for row in rows:
+        try:
+            with data.open(part.samples[row], "audio") as file:
+                decoded = decode_audio(file, Limits())
+        except BadSample:  # readable a moment ago: counted as one without speech
+            found.append(np.full(len(PROSODY), np.nan))
+            continue
+        found.append(prosody_features(decoded.samples, decoded.rate))
+    return np.stack(found), rows
