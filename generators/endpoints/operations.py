@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..combine import Check
+from ..privacy.media import bare
 from ..protocol import (
     Audio,
     Dropped,
@@ -46,12 +47,13 @@ _SEEDS = 2**31  # what servers hold in a signed integer
 
 
 def image_media(image: Image.Image) -> Media:
-    """Give an image as PNG with nothing but its pixels: no EXIF, profile, comment or thumbnail."""
-    pixels = image if image.mode in {"L", "RGB"} else image.convert("RGB")
-    bare = Image.frombytes(pixels.mode, pixels.size, pixels.tobytes())
+    """Give an image as PNG with its upright pixels alone: no EXIF, profile or comment."""
+    pixels = bare(image)
+    if pixels.mode not in {"L", "RGB"}:
+        pixels = pixels.convert("RGB")
     file = io.BytesIO()
-    bare.save(file, "PNG")
-    return Media("image/png", file.getvalue(), content_hash(image))
+    pixels.save(file, "PNG")
+    return Media("image/png", file.getvalue(), content_hash(pixels))
 
 
 def audio_media(audio: Audio) -> Media:

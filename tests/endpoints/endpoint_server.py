@@ -116,16 +116,14 @@ class FakeServer:
                     outer._at_once += 1
                     outer.most_at_once = max(outer.most_at_once, outer._at_once)
                     fault = outer.faults.pop(0) if outer.faults else None
-                try:
-                    if fault is None:
-                        time.sleep(outer.delay)
-                        is_json = self.headers["Content-Type"] == "application/json"
-                        answer = outer.reply(self.path, json.loads(body) if is_json else body)
-                        fault = answer if isinstance(answer, Fault) else Fault(200, answer)
-                    self._send(fault)
-                finally:
-                    with outer._lock:
-                        outer._at_once -= 1
+                if fault is None:
+                    time.sleep(outer.delay)
+                    is_json = self.headers["Content-Type"] == "application/json"
+                    answer = outer.reply(self.path, json.loads(body) if is_json else body)
+                    fault = answer if isinstance(answer, Fault) else Fault(200, answer)
+                with outer._lock:  # before it is sent: the client may then send the next at once
+                    outer._at_once -= 1
+                self._send(fault)
 
             def _send(self, fault: Fault) -> None:
                 time.sleep(fault.delay)

@@ -480,7 +480,7 @@ def test_concurrency_is_bounded(server: FakeServer, tmp_path: Path) -> None:
         ThreadPoolExecutor(8) as pool,
     ):
         list(pool.map(lambda k: session.client().chat(ask(f"{k}")), range(12)))
-    assert server.most_at_once == 3
+    assert 2 <= server.most_at_once <= 3
 
 
 # Hosts

@@ -184,6 +184,19 @@ def test_short_and_simple_sounds_are_taken(n: int) -> None:
         assert np.isfinite(made).all()
 
 
+def test_loud_and_soft_parts_stay_where_they_are() -> None:
+    given = speech(SPEECH[0])
+    made = ChangeVoice().apply(given, {"alpha": 0.6})
+    n = given.rate // 20
+    before, after = (
+        np.square(sound.samples[: sound.samples.size // n * n].reshape(-1, n)).mean(axis=1)
+        for sound in (given, made)
+    )
+    loud = before > before.max() * 1e-4
+    decibels = 10 * np.log10(after[loud] / before[loud])
+    assert np.abs(decibels).max() < 3
+
+
 def test_sound_without_formants_is_refused() -> None:
     with pytest.raises(ValueError, match="8 kHz or more, got 4000 Hz"):
         ChangeVoice().apply(Audio(np.ones(9, np.float32), 4_000), {"alpha": 0.8})
