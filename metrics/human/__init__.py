@@ -1,0 +1,1 @@
+"""Statistics of what people said: opinion scores, preferences, agreement, screening."""
