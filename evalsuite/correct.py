@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from .data import Dataset, Sample
     from .encoders import Encoded
     from .gate.findings import Finding, GateResult
-    from .generators import Operation
+    from .generators import Item, Operation
     from .generators.selection.subset import Agreement, Selected
 
 SELECTIONS = (
@@ -57,6 +58,9 @@ SELECTIONS = (
 
 DISTANCES = ("frechet_distance", "kid", "mmd_rbf")
 """The metrics of which one must fall for a correction to have helped."""
+
+GAP_ITEMS = 150
+"""Samples on which ``auto`` tries whether a correction lowers the gap."""
 
 Change = Literal["smaller", "same", "larger"]
 
@@ -170,7 +174,7 @@ def correct(
         halves, so that every step can be run again), ``correction.json`` and ``summary.md``.
     using : sequence of str
         Corrections and selections, applied in this order; ``auto`` stands for the corrections that
-        act on the attributes that drifted.
+        act on the attributes that drifted, as far as each lowers the gap to the calibration half.
     policy : Policy or path, optional
         Its encoders and rules judge.
     modality : str, optional
@@ -251,6 +255,8 @@ def correct(
         items_of(sides["synthetic"]),
         seed=rules.seed,
         strict=not steps.auto,
+        drifted=partial(_still_drifted, seen["calibration"], rules) if steps.auto else None,
+        gap=partial(_gap, seen["calibration"], looks) if steps.auto else None,
     )
     facts: dict[str, Any] = {
         "modality": kind,
@@ -530,12 +536,13 @@ class Looks:
             )
         self._encoders = [*encoders, second]
 
-    def at(self, data: Dataset, label: str) -> Encoded:
-        """Encode a set with all of them."""
+    def at(self, data: Dataset, label: str, *, second: bool = True) -> Encoded:
+        """Encode a set with all of them, or without the second look."""
+        encoders = self._encoders if second else self._encoders[:-1]
         if self.modality == "image":
             return encode(
                 data,
-                self._encoders,
+                encoders,
                 cache=self.cache,
                 progress=self.progress,
                 thumbnails=False,
@@ -546,7 +553,7 @@ class Looks:
         return encode_media(
             data,
             "audio" if self.modality == "audio" else "text",
-            self._encoders,
+            encoders,
             cache=self.cache,
             progress=self.progress,
             label=label,
@@ -575,6 +582,65 @@ def _drifted(calibration: Encoded, synthetic: Encoded, policy: Policy) -> tuple[
     )
 
 
+def _still_drifted(calibration: Encoded, policy: Policy, items: Sequence[Item]) -> set[str]:
+    """Name the attributes that differ between the calibration half and items in memory."""
+    from .metrics.drift.multiplicity import adjust_pvalues
+    from .metrics.drift.univariate import numeric_drift
+
+    rows = [_attributes(item, calibration.modality) for item in items]
+    effects: dict[str, float] = {}
+    p_values: list[float] = []
+    for name, values in calibration.attributes.items():
+        # Models' scores are not measured anew.
+        other = np.array([row[name] for row in rows if name in row], np.float64)
+        a, b = values[np.isfinite(values)], other[np.isfinite(other)]
+        if min(a.size, b.size) < 2:
+            continue
+        found = numeric_drift(a, b, level=policy.calibration.confidence, seed=policy.seed)
+        effects[name] = found.wasserstein - (found.wasserstein_null or 0.0)
+        p_values.append(found.ks_p)
+    if not effects:
+        return set()
+    adjusted = adjust_pvalues(p_values, "bh")
+    return {
+        name
+        for (name, effect), p in zip(effects.items(), adjusted, strict=True)
+        if p <= policy.alpha and effect >= NOTABLE_EFFECT
+    }
+
+
+def _gap(calibration: Encoded, looks: Looks, items: Sequence[Item]) -> float:
+    """Measure how far items in memory are from the calibration half, in the policy's encoders."""
+    from .generators import Identity, generate_folder
+    from .metrics.distribution.kernel import kernel_distance
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Through files, as the gate will see them.
+        generate_folder(Identity(looks.modality), items[:GAP_ITEMS], Path(folder) / "x", seed=0)
+        found = looks.at(open_dataset(Path(folder) / "x"), "corrected so far", second=False)
+    distances = [
+        kernel_distance(calibration.features[e], found.features[e], "polynomial") for e in looks.own
+    ]
+    return float(np.mean([d.value / d.spread for d in distances]))
+
+
+def _attributes(item: Item, modality: str) -> dict[str, float]:
+    from .generators.protocol import Modality
+
+    value = item.value(Modality(modality))
+    if modality == "image":
+        from .metrics.image.attributes import image_attributes
+
+        return image_attributes(np.asarray(value, np.uint8))
+    if modality == "audio":
+        from .metrics.audio.attributes import audio_attributes
+
+        return audio_attributes(value.samples, value.rate)
+    from .metrics.text.attributes import text_attributes
+
+    return text_attributes(value)
+
+
 def _named(asked: Sequence[str], drifted: Sequence[Drifted], modality: str) -> list[str]:
     """Put the corrections in the place of ``auto``."""
     names: list[str] = []
@@ -593,7 +659,7 @@ def _with_corrections(drifted: Drifted, names: Sequence[str]) -> Drifted:
 
 def _nothing_to_do(drifted: Sequence[Drifted], skipped: Sequence[tuple[str, str]]) -> str:
     if skipped:
-        return "nothing could be corrected: " + "; ".join(why for _, why in skipped)
+        return "nothing was corrected: " + "; ".join(f"{name}: {why}" for name, why in skipped)
     if drifted:
         listed = ", ".join(f"{d.attribute} ({d.acts})" for d in drifted)
         return f"no correction acts on what drifted: {listed}"

@@ -301,16 +301,21 @@ class MatchRoom(_AudioCorrection):
         now = _finite_mean([_decay(v) for v in some])
         if not np.isfinite([wanted, now]).all():
             raise NotCorrectableError("too few sounds stop for the decay time to be heard")
+        if now >= wanted:
+            raise NotCorrectableError(
+                f"the synthetic set sounds the longer one (decay time {now:.2f} s against "
+                f"{wanted:.2f} s): reverberation cannot be taken away"
+            )
         found = {}
         for t60 in _T60:
             room = cls(t60)
             made = [room.apply(v, {"seed": k}) for k, v in enumerate(some)]
             found[t60] = abs(_finite_mean([_decay(v) for v in made]) - wanted)
         best = min(_T60, key=lambda t: found[t] if np.isfinite(found[t]) else np.inf)
-        if not found[best] < abs(now - wanted):
+        if not found[best] < wanted - now:
             raise NotCorrectableError(
                 f"no room brings the decay time ({now:.2f} s) nearer to the real set's "
-                f"({wanted:.2f} s): reverberation cannot be taken away"
+                f"({wanted:.2f} s)"
             )
         return {"t60": best}
 

@@ -6,7 +6,7 @@ it knows the first one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -280,6 +280,8 @@ def fit_chain(
     *,
     seed: int = 0,
     strict: bool = True,
+    drifted: Callable[[Sequence[Item]], Collection[str]] | None = None,
+    gap: Callable[[Sequence[Item]], float] | None = None,
 ) -> FittedChain:
     """Fit corrections one after the other, each on what those before it made.
 
@@ -296,6 +298,13 @@ def fit_chain(
     strict : bool
         Whether a correction that cannot be fitted is an error; otherwise it is skipped, with its
         reason.
+    drifted : callable, optional
+        Given the synthetic items as corrected so far, names the attributes that still drift. A
+        correction that acts on none of them is skipped: every correction costs some detail.
+    gap : callable, optional
+        Given the synthetic items as corrected so far, measures their distance to the calibration
+        part. A correction that does not lower it is skipped: an attribute can be set right at the
+        cost of what the image shows.
 
     Returns
     -------
@@ -314,7 +323,12 @@ def fit_chain(
     current = sorted(synthetic, key=lambda i: (derive_seed(seed, "fit", i.id), i.id))[:FITTED_ITEMS]
     fitted: list[Correction] = []
     skipped: list[tuple[str, str]] = []
+    left = None if drifted is None else set(drifted(current))
+    now = None if gap is None else gap(current)
     for k, cls in enumerate(classes):
+        if left is not None and not left & cls.acts_on:
+            skipped.append((cls.name, "what it acts on does not drift, or not any more"))
+            continue
         try:
             correction = cls.fit(real, current, seed=seed)
         except NotCorrectableError as error:
@@ -322,9 +336,25 @@ def fit_chain(
                 raise
             skipped.append((cls.name, str(error)))
             continue
+        if k == len(classes) - 1 and gap is None:
+            fitted.append(correction)
+            break
+        made = [i for i in (_after(correction, i, seed, k) for i in current) if i]
+        if gap is not None and now is not None:
+            then = gap(made)
+            if then >= now:
+                skipped.append(
+                    (
+                        cls.name,
+                        f"it does not lower the gap to the calibration half ({now:.3g}, with it "
+                        f"{then:.3g})",
+                    )
+                )
+                continue
+            now = then
         fitted.append(correction)
-        if k < len(classes) - 1:
-            current = [i for i in (_after(correction, i, seed, k) for i in current) if i]
+        current = made
+        left = None if drifted is None else set(drifted(current))
     return FittedChain(tuple(fitted), tuple(skipped))
 
 

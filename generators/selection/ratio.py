@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,12 @@ RatioMethod: TypeAlias = Literal["classifier", "ulsif", "kliep"]
 
 FEWEST = 30
 """The smallest effective sample size that is worth anything."""
+_FURTHEST = 5.0
+_LEAST_COVERED = 0.1
+_NEIGHBOURS = 5
+_REMEDY = "correct the synthetic set first, or generate more of what is missing"
 _CENTRES = 100
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _WIDTHS = (0.5, 0.7, 1.0, 1.4, 2.0)
 
@@ -93,8 +98,8 @@ def density_ratio(
     Raises
     ------
     TooFewEffectiveError
-        If the effective sample size is under ``fewest``: reweighting cannot mend sets that hardly
-        overlap.
+        If the effective sample size is under ``fewest``, or hardly any real sample has a synthetic
+        one near: reweighting cannot mend sets that hardly overlap.
     ValueError
         If an argument is out of range, or a side has fewer rows than folds.
 
@@ -119,6 +124,7 @@ def density_ratio(
         )
     a, b = (x.cpu().numpy() for x in pair(real, synthetic, min_n=folds))
     left, right = _components(a, b, components)
+    _check_overlap(left, right)
     rng = np.random.default_rng(seed)
     if method == "classifier":
         codes = (
@@ -130,9 +136,11 @@ def density_ratio(
         raw = _ulsif(left, right, folds, rng)
     else:
         raw = _kliep(left, right, folds, rng)
-    if not raw.any():
+    # Under the true ratio the mean is 1; far from it, what is left are ratios of rounding errors.
+    if not 1 / _FURTHEST <= raw.mean() <= _FURTHEST:
         raise TooFewEffectiveError(
-            "every weight is 0: the sets have nothing in common in these features"
+            f"the weights have a mean of {raw.mean():.2g} where 1 is right: the sets hardly "
+            f"overlap in these features; {_REMEDY}"
         )
     top = limit * raw.mean()
     weights = np.minimum(raw, top)
@@ -141,10 +149,22 @@ def density_ratio(
     if effective < fewest:
         raise TooFewEffectiveError(
             f"the weights leave an effective sample size of {effective:.1f} of {len(b)} (at least "
-            f"{fewest:g} are needed): the sets hardly overlap; correct the synthetic set first, "
-            "or generate more of what is missing"
+            f"{fewest:g} are needed): the sets hardly overlap; {_REMEDY}"
         )
     return DensityRatio(weights, effective, method, int((raw > top).sum()))
+
+
+def _check_overlap(a: F64, b: F64) -> None:
+    """Refuse sets of which a kernel or a classifier would only extrapolate the ratio."""
+    from ...metrics.distribution.manifold import precision_recall_density_coverage
+
+    k = min(_NEIGHBOURS, len(a) - 1, len(b) - 1)
+    covered = precision_recall_density_coverage(a, b, k=k, level=None).coverage
+    if covered < _LEAST_COVERED:
+        raise TooFewEffectiveError(
+            f"only {covered:.1%} of the real samples have a synthetic one near: the sets hardly "
+            f"overlap; {_REMEDY}"
+        )
 
 
 def effective_sample_size(weights: npt.ArrayLike) -> float:
@@ -221,9 +241,9 @@ def _components(a: F64, b: F64, k: int) -> tuple[F64, F64]:
     return scores[: len(a)], scores[len(a) :]
 
 
-def _folds(n: int, groups: npt.NDArray[np.int_] | None, folds: int, rng: np.random.Generator) -> (
-    npt.NDArray[np.int_]
-):  # fmt: skip
+def _folds(
+    n: int, groups: npt.NDArray[np.int_] | None, folds: int, rng: np.random.Generator
+) -> npt.NDArray[np.int_]:
     units = n if groups is None else int(groups.max()) + 1
     fold = rng.permutation(np.arange(units) % folds)
     return fold if groups is None else fold[groups]
@@ -236,7 +256,7 @@ def _classifier(
     folds: int,
     rng: np.random.Generator,
 ) -> F64:
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     fold_a, fold_b = (_folds(len(x), g, folds, rng) for x, g in zip((a, b), groups, strict=True))
     out = np.zeros(len(b))
@@ -249,10 +269,25 @@ def _classifier(
             raise DataError("too few groups to leave one out: give more groups, or fewer folds")
         x = np.concatenate([train_a, train_b])
         y = np.arange(len(x)) < len(train_a)
-        model = LogisticRegression(C=1.0, max_iter=1000).fit(x, y)
+        inner = StratifiedKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
+        # A classifier that is too sure of itself gives odds that are too extreme, held out or not:
+        # the penalty is chosen by the likelihood of what it has not seen.
+        strength = max(
+            _STRENGTHS,
+            key=lambda c: cross_val_score(
+                _logistic(c), x, y, cv=inner, scoring="neg_log_loss"
+            ).mean(),
+        )
+        model = _logistic(strength).fit(x, y)
         odds = np.exp(np.clip(model.decision_function(b[held]), -30, 30))
         out[held] = odds * len(train_b) / len(train_a)
     return out
+
+
+def _logistic(strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=1000, solver="newton-cholesky")
 
 
 def _kernels(x: F64, centres: F64, width: float) -> F64:
