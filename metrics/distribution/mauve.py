@@ -10,7 +10,7 @@ from scipy import special
 
 from .._check import pair
 from .._result import Interval, Scalar
-from ..inference import half_sample_interval, subsample_masks
+from ..inference import delete_half_se, subsample_masks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -49,8 +49,8 @@ class MauveResult(Scalar):
     n_real, n_synthetic : int
         Sample sizes.
     ci : Interval or None
-        Confidence interval of the populations' MAUVE over these codebooks, where asked for. The
-        value itself, biased downward by the empty cells of a small sample, may lie below it.
+        Confidence interval of the populations' MAUVE over these codebooks, where asked for. It
+        reaches far above the value of a small sample, which its sparse cells make too low.
     """
 
     sd: float
@@ -162,8 +162,20 @@ def mauve(
         small_sample=min(m, n) < _ENOUGH,
         n_real=m,
         n_synthetic=n,
-        ci=half_sample_interval(whole, half, level, bounds=(0.0, 1.0)) if ci else None,
+        ci=_interval(whole, half, level) if ci else None,
     )
+
+
+def _interval(value: float, halves: NDArray[np.float64], level: float) -> Interval:
+    """Reach from no bias to twice the estimated one.
+
+    The bias of sparse cells falls with n, but not always as 1/n: taken off once, simulated
+    intervals held 72 to 86 % at the worst, above at equal sets and below at unequal heavy tails.
+    """
+    reach = float(special.stdtrit(halves.size - 1, (1 + level) / 2)) * delete_half_se(halves, 1, 2)
+    bias = max(0.0, value - float(halves.mean()))
+    low, high = max(0.0, value - reach), min(1.0, value + 2 * bias + reach)
+    return Interval(low, high, level, "delete-half, up to twice the bias")
 
 
 def divergence_frontier(
