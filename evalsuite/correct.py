@@ -871,6 +871,8 @@ def in_real_units(
     """
     spread = calibration.std(axis=0, dtype=np.float64)
     varied = spread > 1e-6 * max(float(spread.max()), 1e-30)
+    # A filter that hardly ever answers must not outweigh all others the one time it does.
+    spread = np.maximum(spread, 0.5 * np.median(spread[varied]))
     mean = calibration.mean(axis=0, dtype=np.float64)
     return [((x[:, varied] - mean[varied]) / spread[varied]).astype(np.float32) for x in others]
 

@@ -2,7 +2,7 @@
 
 What a correction or a selection made of one encoder's features is judged by these as well: they
 were not trained on anything, so nothing was fitted in them. They see tone, contrast, edges and
-texture at two scales, and little of what an image shows.
+texture at three scales, and little of what an image shows.
 
 References
 ----------
@@ -35,7 +35,9 @@ _SEED = 20110628
 _SIDE = 64
 _GRID = 3
 _FIRST, _SECOND = 32, 64
-_DIM = 2 * (_FIRST + _SECOND) + 4 * _SECOND
+_DIM = 4 * (_FIRST + _SECOND) + 4 * _SECOND
+_FINE_GAIN = 8.0  # the finest scale of a photograph is about so much fainter than the rest
+_FLOOR = 1e-3  # of a response: what is under it is rounding
 _MELS = 64
 _HOP, _WINDOW = 160, 400
 _LONGEST = 60 * 16000
@@ -71,6 +73,8 @@ class _Filters:
         # Half of the filters are blind to tone, or it would drown edges and texture.
         self.first[:, ::2] -= self.first[:, ::2].mean(axis=0)
         self.second = self._draw(rng, 5, _FIRST, _SECOND)
+        self.fine_first = self._draw(rng, 7, 1, _FIRST)
+        self.fine_second = self._draw(rng, 5, _FIRST, _SECOND)
 
     @staticmethod
     def _draw(rng: np.random.Generator, side: int, before: int, after: int) -> F32:
@@ -80,7 +84,8 @@ class _Filters:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.first.tobytes() + self.second.tobytes()).hexdigest()
+        drawn = (self.first, self.second, self.fine_first, self.fine_second)
+        return hashlib.sha256(b"".join(f.tobytes() for f in drawn)).hexdigest()
 
     def features(self, patches: F32) -> F32:
         """Describe patches (p, h, w, c) of one sample: the first is all of it, shrunk."""
@@ -88,12 +93,25 @@ class _Filters:
         two = _convolved(one, self.second, 5)
         h, w = two.shape[1] // 2, two.shape[2] // 2
         whole = [two[0, y : y + h, x : x + w].mean(axis=(0, 1)) for y in (0, h) for x in (0, w)]
+        # Fine detail alone: beside tone and shading, which vary most, it would not be seen.
+        finest = _FINE_GAIN * _finest(patches[1:].mean(axis=3))[..., None]
+        fine_one = _convolved(finest, self.fine_first, 7)
+        fine_two = _convolved(fine_one, self.fine_second, 5)
+        # Logarithms: a blur takes a share of the detail, however much of it there is.
         local = [
-            f(layer[1:], axis=(0, 1, 2), dtype=np.float64)
-            for layer in (one, two)
+            np.log(f(layer, axis=(0, 1, 2), dtype=np.float64) + _FLOOR)
+            for layer in (one[1:], two[1:], fine_one, fine_two)
             for f in (np.mean, np.std)
         ]
         return np.concatenate([*whole, *local]).astype(np.float32)
+
+
+def _finest(x: F32) -> F32:
+    """Give what a binomial 3 × 3 blur takes away from patches (p, h, w)."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
+    rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+    blurred = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
+    return np.asarray(x - blurred, np.float32)
 
 
 def _convolved(x: F32, filters: F32, side: int) -> F32:
@@ -126,7 +144,8 @@ class RandomConvImage(ImageEncoder):
             "whole": f"resized to {_SIDE}×{_SIDE}, bicubic",
             "patches": f"{_GRID}×{_GRID} of {_SIDE}×{_SIDE} pixels at native resolution",
             "values": "RGB / 255 - 0.5",
-            "layer": "means over quadrants of the whole; mean and spread over the patches",
+            "fine": "of the patches' mean over colours, what a 3×3 binomial blur takes away, × 8",
+            "layer": "means over quadrants of the whole; log mean and log spread over the patches",
         }
         super().__init__(
             _info("image", self._filters.sha256, preprocessing), batch_size=1, parallel=cpu_count()
