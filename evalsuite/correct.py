@@ -106,7 +106,7 @@ class LabelsKept:
     real: float
     """Of real samples that it was not trained on: more cannot be expected."""
     lost: bool
-    """Whether fewer agree than before, beyond chance."""
+    """Whether fewer agree than before *and* than of the real samples, beyond chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -789,17 +789,19 @@ def _labels_kept(seen: Mapping[str, Encoded], encoder: str, policy: Policy) -> L
         )
     except ValueError:  # too few of a class, or classes that the real data does not have
         return None
-    # The two sides as if they were independent: the cautious side, for each child has its parent's
+    # The sides as if they were independent: the cautious way, for each child has its parent's
     # difficulty.
-    error = math.sqrt(
-        sum(max(x.agreement * (1 - x.agreement), 1e-9) / len(x.keep) for x in (first, second))
-    )
     z = float(ndtri(0.5 + policy.calibration.confidence / 2))
+    shares = [(first.agreement, len(first.keep)), (second.agreement, len(second.keep)),
+              (first.real_agreement, len(labels["calibration"]))]  # fmt: skip
+    before, after, real = (max(p * (1 - p), 1e-9) / n for p, n in shares)
     return LabelsKept(
         before=first.agreement,
         after=second.agreement,
         real=first.real_agreement,
-        lost=first.agreement - second.agreement > z * error,
+        # Samples that agree as often as real ones have lost nothing, whatever they agreed before.
+        lost=first.agreement - second.agreement > z * math.sqrt(before + after)
+        and first.real_agreement - second.agreement > z * math.sqrt(real + after),
     )
 
 
