@@ -151,7 +151,7 @@ class Policy(_Strict):
     ] = {"audio": ("dnsmos",)}
     ties: Ties = Ties()
     min_samples: Annotated[
-        int, Field(ge=8, description="Fewer usable samples on a side are inconclusive.")
+        int, Field(ge=12, description="Fewer usable samples on a side are inconclusive.")
     ] = 30
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
     integrity: Integrity = Integrity()

@@ -87,28 +87,34 @@ def drifted_attributes(
         )
         known = left.described[name]
         ci = drift.mean_shift_ci
+        value = float(b.mean() - a.mean())
+        sd = float(a.std(ddof=1))
+        # In units of the spread, or of what is hardly worth a word where the spread is less.
+        small = sd / known.step if known.step > sd > 0 else 1.0
         found.append(
             Finding(
                 kind="attribute",
                 modality=left.modality,
                 metric=name,
-                value=float(b.mean() - a.mean()),
+                value=value,
                 unit=known.unit,
                 n_real=int(a.size),
                 n_synthetic=int(b.size),
-                gap=drift.mean_shift,
-                gap_ci=Interval(low=ci.low, high=ci.high, level=ci.level, method=ci.method),
+                gap=drift.mean_shift * small,
+                gap_ci=Interval(
+                    low=ci.low * small, high=ci.high * small, level=ci.level, method=ci.method
+                ),
                 gap_unit="real standard deviations",
                 p_value=drift.ks_p,
                 p_method=f"Kolmogorov-Smirnov, {drift.ks_method}",
                 details={
                     "real_mean": float(a.mean()),
                     "synthetic_mean": float(b.mean()),
-                    "real_sd": float(a.std(ddof=1)),
+                    "real_sd": sd,
                     "synthetic_sd": float(b.std(ddof=1)),
                     "ks": drift.ks,
                     # Beyond what chance alone gives at these sizes.
-                    "effect": max(0.0, drift.wasserstein - (drift.wasserstein_null or 0.0)),
+                    "effect": small * max(0.0, drift.wasserstein - (drift.wasserstein_null or 0.0)),
                     "wasserstein": drift.wasserstein,
                     "psi": drift.psi,
                     "psi_critical": drift.psi_critical,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..gate.findings import GateResult
     from .plan import Part
 
-CLIPS = 80
+FIRST = ("misheard", "mismatched")
+OPEN = 12
+CLIPS = 120
 """At most so many recordings are in a report."""
 CLIP_SECONDS = 8.0
 """The beginning of a recording that is played."""
@@ -37,8 +39,13 @@ def previews(
         Ogg Vorbis, at most :data:`CLIPS`, each at most :data:`CLIP_SECONDS` long.
     """
     listed: dict[tuple[str, str], None] = {}
-    for gallery in result.galleries:
-        for item in gallery.items:
+    # What a page shows of each gallery at first comes first, and pairs that do not fit before all.
+    shelves = sorted(result.galleries, key=lambda g: g.id not in FIRST)
+    for gallery, start, end in (
+        *((g, 0, OPEN) for g in shelves),
+        *((g, OPEN, None) for g in shelves),
+    ):
+        for item in gallery.items[start:end]:
             listed[item.side, item.sample] = None
             if item.partner is not None and item.partner_side is not None:
                 listed[item.partner_side, item.partner] = None

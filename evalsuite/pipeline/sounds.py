@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CLIPS = 400
 """At most so many recordings a side, evenly spaced: each is decoded once more."""
-FEWEST = 20
+FEWEST = 12
 
 
 def sound_findings(

@@ -7,6 +7,8 @@ and at a bounded number of frames there.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,8 +27,31 @@ from ._analysis import (
 LONGEST = 60.0
 """Seconds, in the middle, that frame by frame properties are taken from."""
 
+# What a listener would hardly notice: see Attribute.step.
+_STEPS = {
+    "duration": 0.1,
+    "sample_rate": 1000.0,
+    "loudness": 1.0,
+    "level": 1.0,
+    "peak": 1.0,
+    "snr": 1.0,
+    "noise_floor": 1.0,
+    "decay_time": 0.05,
+    "bandwidth": 500.0,
+    "clipped_share": 0.001,
+    "silence_share": 0.02,
+    "zero_share": 0.02,
+    "dc_offset": 0.005,
+    "pitch": 5.0,
+    "pitch_spread": 0.5,
+    "voiced_share": 0.02,
+    "syllable_rate": 0.1,
+    "spectral_centroid": 50.0,
+    "spectral_tilt": 0.5,
+    "spectral_flatness": 0.01,
+}
 ATTRIBUTES: dict[str, Attribute] = {
-    a.name: a
+    a.name: replace(a, step=_STEPS[a.name])
     for a in (
         Attribute("duration", "s", "Length of the recording.", "trimming; padding; speaking rate"),
         Attribute("sample_rate", "Hz", "The file's own rate, 4000 to 384000.", "resampling"),

@@ -37,12 +37,16 @@ class Attribute:
         One sentence for people, with the range.
     acts : str
         The correction that moves it; "none" where the content itself would have to change.
+    step : float
+        A difference that is hardly worth a word. A spread under it counts as this much, so that
+        what is nearly constant in the real set does not make a trifle look huge.
     """
 
     name: str
     unit: str
     description: str
     acts: str
+    step: float = 0.0
 
 
 ATTRIBUTES: dict[str, Attribute] = {
