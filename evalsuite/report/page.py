@@ -52,12 +52,30 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Blanks:
+    """Lines that people fill in by hand on the printed page."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to a file beside the page; its address is ours, never the data's."""
+
+    text: str
+    href: str
+
+
+Block: TypeAlias = Table | Figure | Picture | Blanks | Link
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A heading, a sentence or two, and what follows."""
 
     title: str
     lead: str = ""
-    blocks: Sequence[Table | Figure | Picture] = ()
+    blocks: Sequence[Block] = ()
     notes: Sequence[str] = ()
 
 
@@ -139,7 +157,7 @@ def render_page(
     )
 
 
-def _block(block: Table | Figure | Picture, draw: Any, tr: Translator) -> dict[str, Any]:
+def _block(block: Block, draw: Any, tr: Translator) -> dict[str, Any]:
     if isinstance(block, Figure):
         return {"kind": "figure", "index": draw(block), "height": block.height}
     if isinstance(block, Picture):
@@ -147,6 +165,10 @@ def _block(block: Table | Figure | Picture, draw: Any, tr: Translator) -> dict[s
             "kind": "pictures",
             "items": [(uri, clean(text, 200)) for uri, text in block.items],
         }
+    if isinstance(block, Blanks):
+        return {"kind": "blanks", "names": [clean(name, 100) for name in block.names]}
+    if isinstance(block, Link):
+        return {"kind": "link", "text": clean(block.text, 100), "href": block.href}
     rows = [[_cell(cell, tr) for cell in row] for row in block.rows[:ROWS]]
     total = block.total if block.total is not None else len(block.rows)
     return {
