@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
+from .cli_audit import audit
 from .cli_correct import correct, tune
 from .cli_generate import generate
 from .errors import EvalsuiteError, UsageError
@@ -198,6 +199,7 @@ def compare(
     raise typer.Exit(exit_code(best_verdict(comparison)))
 
 
+app.command()(audit)
 app.command()(generate)
 app.command()(correct)
 app.command()(tune)

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..data import open_dataset
-from ..data.dataset import BadSample, Limits
-from ..data.files import open_file, read_file, regular, relative
-from ..data.images import sample_hash
+from ..data.dataset import Limits
 from ..encoders import FeatureCache
 from ..gate.audit import (
     EXAMPLES,
-    AuditPolicy,
     AuditResult,
     Check,
     Claims,
-    Example,
     GateSummary,
     Limit,
-    NotDone,
-    Place,
     Suspect,
     load_audit_policy,
     load_claims,
     worst,
 )
-from ..gate.findings import EncoderSummary, Message, Status
+from ..gate.findings import EncoderSummary, Status
 from ..gate.judge import exit_code
+from .audit_book import Book, say
+from .audit_claims import Croissant, check_claims, check_provenance
 from .audit_copies import near_copies
 from .audit_labels import SMALLEST_CLASS, suspicious_labels
 from .audit_media import Places, scan
@@ -42,25 +36,18 @@ from .run import Run, _groups, _summary, _versions, run_gate
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from ..data import Dataset, Sample
+    from ..data import Dataset
     from ..encoders import Encoded
     from ..gate.findings import DatasetSummary
-    from ..gate.policy import Policy
     from .audit_media import Medium
 
 log = logging.getLogger("evalsuite")
 
-CROISSANT = "croissant.json"
-SHOWN_FIELDS = (
-    "name", "description", "license", "creator", "citeAs", "url", "version", "datePublished",
-    "prov:wasDerivedFrom", "prov:wasGeneratedBy", "prov:wasAttributedTo", "rai:dataCollection",
-)  # fmt: skip
 _PICTURES = 24
 """At most so many samples of a check are shown as pictures."""
 _SUBGROUP = 30
-_LANGUAGE_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +58,6 @@ class Audit:
     thumbnails: Mapping[tuple[str, str], bytes]
     """``(role, sample id)`` to a small JPEG."""
     gate: Run | None
-
-
-def say(key: str, **params: str | float | None) -> Message:
-    """Give a message of an audit; its words stand in the report's catalogues."""
-    from ..report.i18n import Translator
-
-    text = Translator("en").t(f"message.audit_{key}", params)
-    return Message(id=f"audit_{key}", text=text, params=params)
 
 
 def audit(
@@ -131,16 +110,21 @@ def audit(
     if seed is not None:
         gate_policy = gate_policy.model_copy(update={"seed": seed})
     store = FeatureCache() if cache is True else cache or None
-    models = {"device": device, "allow_download": allow_download}
     data = open_dataset(vendor)
     beside = None if holdout is None else open_dataset(holdout)
 
     gated = None
     if real is not None:
         gated = run_gate(
-            real, vendor, policy=gate_policy, cache=store, progress=progress, **models  # type: ignore[arg-type]
-        )  # fmt: skip
-    book = _Book(
+            real,
+            vendor,
+            policy=gate_policy,
+            cache=store,
+            progress=progress,
+            device=device,
+            allow_download=allow_download,
+        )
+    book = Book(
         data=data,
         places=Places(data, Path(vendor)),
         limits=limits,
@@ -154,9 +138,21 @@ def audit(
     )
     reference = open_dataset(real) if real is not None else beside or data
     encoded = {name: part.right for name, part in (gated.parts if gated else {}).items()}
-    alone = make_plan(bare, {"real": data, "synthetic": data}, cache=store, **models)  # type: ignore[arg-type]
+    alone = make_plan(
+        bare,
+        {"real": data, "synthetic": data},
+        device=device,
+        allow_download=allow_download,
+        cache=store,
+    )
     both = (
-        make_plan(bare, {"real": reference, "synthetic": data}, cache=store, **models)  # type: ignore[arg-type]
+        make_plan(
+            bare,
+            {"real": reference, "synthetic": data},
+            device=device,
+            allow_download=allow_download,
+            cache=store,
+        )
         if reference is not data
         else alone
     )
@@ -180,7 +176,7 @@ def audit(
         "vendor": gated.result.synthetic if gated else _described(data, book.vendor, "synthetic")
     }
     media = scan(data)
-    croissant = _Croissant.read(data)
+    croissant = Croissant.read(data)
     _integrity(book, media, summaries["vendor"])
     suspects = _labels(book)
     _balance(book, real is not None)
@@ -188,11 +184,11 @@ def audit(
     _copies(book, real is not None, beside is not None)
     _quality(book)
     _diversity(book)
-    _provenance(book, croissant)
+    check_provenance(book, croissant)
     if promised is None:
         book.skip("claims", "claims", "needs_claims")
     else:
-        _claims(book, promised, media, summaries["vendor"], croissant)
+        check_claims(book, promised, media, summaries["vendor"], croissant)
 
     verdict = worst(check.status for check in book.checks)
     infos = [info for part in book.vendor.values() for info in part.infos]
@@ -242,61 +238,6 @@ def audit(
     return Audit(result=result, thumbnails=_pictures(book, result), gate=gated)
 
 
-@dataclass(slots=True)
-class _Book:
-    """What the checks look at, and what they write down."""
-
-    data: Dataset
-    places: Places
-    limits: AuditPolicy
-    policy: Policy
-    gate: Run | None
-    vendor: dict[str, Encoded] = field(default_factory=dict)
-    real: dict[str, Encoded] = field(default_factory=dict)
-    holdout: dict[str, Encoded] = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
-    not_done: list[NotDone] = field(default_factory=list)
-
-    def example(self, sample: str, message: Message, **more: Any) -> Example:
-        return Example(sample=sample, place=self.places.of(sample), message=message, **more)
-
-    def skip(self, check: str, area: str, why: str, modality: str = "any", **params: Any) -> None:
-        message = say(f"skip_{why}", **params)
-        self.not_done.append(NotDone(id=check, area=area, modality=modality, message=message))
-
-    def share(
-        self,
-        check: str,
-        area: str,
-        limit: Limit,
-        examples: Sequence[Example],
-        of: int,
-        *,
-        count: int | None = None,
-        modality: str = "any",
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write down a check that counts samples."""
-        count = len({e.sample for e in examples}) if count is None else count
-        share = count / of if of else 0.0
-        self.checks.append(
-            Check(
-                id=check,
-                area=area,
-                modality=modality,
-                status=limit.status(share),
-                count=count,
-                of=of,
-                value=share,
-                warn=limit.warn,
-                fail=limit.fail,
-                message=say(check, count=count, of=of, share=share),
-                examples=tuple(examples[:EXAMPLES]),
-                details=dict(details or {}),
-            )
-        )
-
-
 def _described(data: Dataset, encoded: Mapping[str, Encoded], role: str) -> DatasetSummary:
     parts = {name: Part(name, part, part, _groups(part, part)) for name, part in encoded.items()}
     return _summary("real", data, parts).model_copy(update={"role": role})
@@ -305,7 +246,7 @@ def _described(data: Dataset, encoded: Mapping[str, Encoded], role: str) -> Data
 # ---- integrity ---------------------------------------------------------------------------------
 
 
-def _integrity(book: _Book, media: Mapping[str, list[Medium]], summary: DatasetSummary) -> None:
+def _integrity(book: Book, media: Mapping[str, list[Medium]], summary: DatasetSummary) -> None:
     problems = [*book.data.problems, *(p for part in book.vendor.values() for p in part.problems)]
     lost = summary.n_found - summary.n_used
     book.share(
@@ -363,7 +304,7 @@ def _contents(encoded: Mapping[str, Encoded]) -> dict[str, tuple[str, ...]]:
 # ---- labels ------------------------------------------------------------------------------------
 
 
-def _labels(book: _Book) -> tuple[Suspect, ...]:
+def _labels(book: Book) -> tuple[Suspect, ...]:
     labels = {s.id: s.label for s in book.data.samples if s.label is not None}
     if len(set(labels.values())) < 2:
         book.skip("label_suspects", "labels", "no_labels")
@@ -439,7 +380,7 @@ def _labels(book: _Book) -> tuple[Suspect, ...]:
     return tuple(sorted(found, key=lambda s: (s.p_label, s.sample)))
 
 
-def _balance(book: _Book, has_real: bool) -> None:
+def _balance(book: Book, has_real: bool) -> None:
     if not has_real or book.gate is None:
         book.skip("class_balance", "balance", "needs_real")
         return
@@ -479,7 +420,7 @@ def _balance(book: _Book, has_real: bool) -> None:
 # ---- privacy -----------------------------------------------------------------------------------
 
 
-def _privacy(book: _Book, media: Mapping[str, list[Medium]]) -> None:
+def _privacy(book: Book, media: Mapping[str, list[Medium]]) -> None:
     files = sum(len(held) for held in media.values())
     if files:
         book.share(
@@ -517,7 +458,7 @@ def _privacy(book: _Book, media: Mapping[str, list[Medium]]) -> None:
 # ---- copies ------------------------------------------------------------------------------------
 
 
-def _copies(book: _Book, has_real: bool, has_holdout: bool) -> None:
+def _copies(book: Book, has_real: bool, has_holdout: bool) -> None:
     for role, given, limit in (
         ("real", has_real, book.limits.copies_of_real),
         ("holdout", has_holdout, book.limits.copies_of_holdout),
@@ -568,7 +509,7 @@ def _copies(book: _Book, has_real: bool, has_holdout: bool) -> None:
 
 
 def _near(
-    book: _Book,
+    book: Book,
     check: str,
     area: str,
     modality: str,
@@ -646,7 +587,7 @@ def _near(
 
 
 def _near_texts(
-    book: _Book, check: str, part: Encoded, base: Encoded | None, limit: Limit, role: str
+    book: Book, check: str, part: Encoded, base: Encoded | None, limit: Limit, role: str
 ) -> None:
     from ..metrics.text.copies import near_copies as near_text_copies
 
@@ -690,7 +631,7 @@ def _near_texts(
 # ---- quality, diversity ------------------------------------------------------------------------
 
 
-def _quality(book: _Book) -> None:
+def _quality(book: Book) -> None:
     if book.gate is None:
         for check in ("gate", "drift", "subgroups"):
             book.skip(check, "quality", "needs_real")
@@ -737,7 +678,7 @@ def _quality(book: _Book) -> None:
     _subgroups(book)
 
 
-def _subgroups(book: _Book) -> None:
+def _subgroups(book: Book) -> None:
     from ..metrics.utility.subgroups import subgroup_tests
 
     gated = book.gate
@@ -816,7 +757,7 @@ def _subgroups(book: _Book) -> None:
         )
 
 
-def _diversity(book: _Book) -> None:
+def _diversity(book: Book) -> None:
     if book.gate is None:
         book.skip("mode_collapse", "diversity", "needs_real")
         return
@@ -865,293 +806,10 @@ def _diversity(book: _Book) -> None:
         )
 
 
-# ---- provenance --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Croissant:
-    """``croissant.json`` beside the data, read by its names alone: nothing is fetched."""
-
-    fields: Mapping[str, Any] | None
-    problem: str = ""
-    root: Path | None = None
-
-    @classmethod
-    def read(cls, data: Dataset) -> _Croissant:
-        """Read it; without a folder there is none."""
-        if data.root is None or not (data.root / CROISSANT).is_file():
-            return cls(None)
-        try:
-            raw = read_file(regular(str(data.root / CROISSANT), str(data.root.resolve())), Limits())
-            plain = json.loads(raw)
-        except BadSample as bad:
-            return cls(None, str(bad), data.root)
-        except (ValueError, RecursionError) as error:
-            return cls(None, " ".join(str(error).split())[:200], data.root)
-        if not isinstance(plain, dict):
-            return cls(None, f"it holds a {type(plain).__name__}, not an object", data.root)
-        return cls({_short(str(key)): value for key, value in plain.items()}, "", data.root)
-
-    def text(self, name: str) -> str:
-        """Give a field as text; ``prov`` stands for any of PROV's."""
-        fields = self.fields or {}
-        if name == "prov":
-            return next(
-                (t for key in fields if key.startswith("prov:") and (t := self.text(key))), ""
-            )
-        return _as_words(fields.get(name))
-
-    def shown(self) -> dict[str, str]:
-        """Give the fields that people ask for."""
-        return {name: text for name in SHOWN_FIELDS if (text := self.text(name))}
-
-
-def _short(key: str) -> str:
-    """Give a key without the prefixes and addresses of schema.org and Croissant."""
-    for prefix in ("https://schema.org/", "http://schema.org/", "http://mlcommons.org/croissant/"):
-        key = key.removeprefix(prefix)
-    key = key.replace("http://www.w3.org/ns/prov#", "prov:")
-    return key.removeprefix("sc:").removeprefix("cr:")
-
-
-def _as_words(value: Any, depth: int = 0) -> str:
-    """Give a value of JSON-LD as a line of text."""
-    if value is None or depth > 4:
-        return ""
-    if isinstance(value, list):
-        return ", ".join(t for v in value[:10] if (t := _as_words(v, depth + 1)))[:500]
-    if isinstance(value, dict):
-        for key in ("name", "sc:name", "@value", "url", "@id", "identifier"):
-            if text := _as_words(value.get(key), depth + 1):
-                return text
-        return _as_words(list(value.values()), depth + 1)
-    return str(value).strip()[:500]
-
-
-def _provenance(book: _Book, croissant: _Croissant) -> None:
-    bad = Status.FAIL if book.limits.missing_fields == "fail" else Status.WARN
-    where = Place(uri=CROISSANT)
-    if croissant.fields is None:
-        message = (
-            say("croissant_broken", detail=croissant.problem)
-            if croissant.problem
-            else say("croissant_missing")
-        )
-        examples = (
-            (Example(sample=CROISSANT, place=where, message=message),) if croissant.problem else ()
-        )
-        book.checks.append(
-            Check(
-                id="provenance", area="provenance", status=bad, message=message, examples=examples
-            )
-        )
-        return
-    due = book.limits.required_fields
-    missing = [name for name in due if not croissant.text(name)]
-    book.checks.append(
-        Check(
-            id="provenance",
-            area="provenance",
-            status=bad if missing else Status.PASS,
-            message=say("fields_missing", fields=", ".join(missing), count=len(missing))
-            if missing
-            else say("fields_there", fields=", ".join(due)),
-            examples=tuple(
-                Example(sample=CROISSANT, place=where, message=say("field_missing", field=name))
-                for name in missing
-            ),
-            details={"missing": missing},
-        )
-    )
-    _checksums(book, croissant)
-
-
-def _checksums(book: _Book, croissant: _Croissant) -> None:
-    """Compare local files with the sha256 that the description states."""
-    fields, root = croissant.fields or {}, croissant.root
-    listed = fields.get("distribution")
-    if not isinstance(listed, list) or root is None:
-        return
-    top = str(root.resolve())
-    examples, of = [], 0
-    for entry in listed:
-        if not isinstance(entry, dict):
-            continue
-        plain = {_short(str(key)): value for key, value in entry.items()}
-        url, stated = plain.get("contentUrl"), plain.get("sha256")
-        if not isinstance(url, str) or not isinstance(stated, str) or "://" in url:
-            continue
-        of += 1
-        try:
-            path = regular(str(root.resolve() / relative(url, "")), top)
-            with open_file(path) as file:
-                same = sample_hash(file) == stated.strip().lower()
-            message = None if same else say("checksum_differs", file=url)
-        except BadSample as bad:
-            message = say("checksum_unread", file=url, detail=bad.detail)
-        if message is not None:
-            examples.append(Example(sample=url, place=Place(uri=url), message=message))
-    if of:
-        book.share("checksums", "provenance", Limit(warn=0.0, fail=0.0), examples, of)
-
-
-# ---- claims ------------------------------------------------------------------------------------
-
-
-def _claims(
-    book: _Book,
-    claims: Claims,
-    media: Mapping[str, list[Medium]],
-    summary: DatasetSummary,
-    croissant: _Croissant,
-) -> None:
-    def keep(
-        name: str, ok: bool, promised: str, delivered: str, examples: Sequence[Example] = (),
-        *, status: Status = Status.FAIL, **more: Any,
-    ) -> None:  # fmt: skip
-        book.checks.append(
-            Check(
-                id=f"claim_{name}",
-                area="claims",
-                status=Status.PASS if ok else status,
-                message=say("claim_kept" if ok else "claim_broken", promised=promised,
-                            delivered=delivered),
-                examples=tuple(examples[:EXAMPLES]),
-                **more,
-            )
-        )  # fmt: skip
-
-    def each(
-        name: str, promised: str, modality: str, broken: Callable[[Medium], str | None]
-    ) -> None:
-        """Check a claim on every file."""
-        held = [
-            (s, m) for s, some in media.items() for m in some if modality in ("any", m.modality)
-        ]
-        if not held:
-            book.skip(f"claim_{name}", "claims", "no_such_files")
-            return
-        bad = [(s, text) for s, m in held if (text := broken(m)) is not None]
-        examples = [
-            book.example(s, say("claim_sample", promised=promised, delivered=text))
-            for s, text in bad
-        ]
-        counted = Counter(text for _, text in bad).most_common(4)
-        delivered = ", ".join(f"{text} ×{n}" for text, n in counted) if bad else promised
-        keep(name, not bad, promised, delivered, examples, count=len(bad), of=len(held))
-
-    if claims.samples is not None:
-        low, high = claims.samples.min, claims.samples.max
-        wanted = f"{low}" if low == high else f"{low}–{'' if high is None else high}"
-        keep("samples", claims.samples.holds(summary.n_used), wanted, f"{summary.n_used}")
-    if claims.classes is not None:
-        _class_claims(claims, summary, keep)
-    if claims.modalities is not None:
-        there = book.data.modalities
-        lacking = set(claims.modalities) - set(there)
-        keep(
-            "modalities",
-            set(claims.modalities) == set(there),
-            ", ".join(claims.modalities),
-            ", ".join(there),
-            status=Status.FAIL if lacking else Status.WARN,
-        )
-    if (rates := claims.sample_rate) is not None:
-        each("sample_rate", ", ".join(f"{r} Hz" for r in rates), "audio",
-             lambda m: None if m.rate in rates else f"{m.rate} Hz")  # fmt: skip
-    for name in ("min_resolution", "max_resolution"):
-        bound = getattr(claims, name)
-        if bound is not None:
-            sign = 1 if name == "min_resolution" else -1
-            each(name, f"{bound[0]}×{bound[1]}", "image",
-                 lambda m, bound=bound, sign=sign: _outside(m, bound, sign))  # fmt: skip
-    if claims.formats is not None:
-        allowed = {f.upper().removeprefix(".").replace("JPG", "JPEG") for f in claims.formats}
-        each("formats", ", ".join(claims.formats), "any",
-             lambda m: None if m.format in allowed else m.format)  # fmt: skip
-    if claims.languages is not None:
-        _language_claim(book, claims.languages)
-    if claims.licence is not None:
-        stated = croissant.text("license")
-        keep("licence", _same_licence(claims.licence, stated), claims.licence, stated or "–")
-
-
-def _outside(medium: Medium, bound: tuple[int, int], sign: int) -> str | None:
-    if medium.size is None:
-        return None  # no header: it is counted among the unreadable
-    low = any(sign * have < sign * want for have, want in zip(medium.size, bound, strict=True))
-    return f"{medium.size[0]}×{medium.size[1]}" if low else None
-
-
-def _class_claims(claims: Claims, summary: DatasetSummary, keep: Callable[..., None]) -> None:
-    have = summary.labels
-    total = sum(have.values())
-    table = {}
-    for name in claims.classes or {}:
-        low, high = claims.class_bounds(name, total)
-        count = have.get(name, 0)
-        table[name] = {"min": low, "max": high, "delivered": count, "ok": low <= count <= high}
-    for name in have.keys() - table.keys():
-        table[name] = {"min": 0, "max": 0, "delivered": have[name], "ok": False}
-    bad = sorted(name for name, row in table.items() if not row["ok"])
-
-    def bounds(row: Mapping[str, Any]) -> str:
-        return f"{row['min']}" if row["min"] == row["max"] else f"{row['min']}–{row['max']}"
-
-    shown = bad[:8] or sorted(table)[:8]
-    keep(
-        "classes",
-        not bad,
-        ", ".join(f"{name} {bounds(table[name])}" for name in shown),
-        ", ".join(f"{name} {table[name]['delivered']}" for name in shown),
-        count=len(bad),
-        of=len(table),
-        details={"classes": table},
-    )
-
-
-def _language_claim(book: _Book, wanted: Sequence[str]) -> None:
-    from ..metrics.text.words import guess_language
-
-    texts: list[tuple[Sample, str]] = []
-    for sample in book.data.samples:
-        code = (sample.lang or "").lower().replace("_", "-").split("-")[0]
-        if not code and sample.text:
-            code = guess_language(sample.text[:_LANGUAGE_CHARS])
-        if code and code != "none":
-            texts.append((sample, code))
-    if not texts:
-        book.skip("claim_languages", "claims", "no_such_files")
-        return
-    promised = ", ".join(wanted)
-    other = [(s, code) for s, code in texts if code not in {w.lower() for w in wanted}]
-    book.share(
-        "claim_languages",
-        "claims",
-        book.limits.other_languages,
-        [
-            book.example(s.id, say("claim_sample", promised=promised, delivered=code))
-            for s, code in other
-        ],
-        len(texts),
-        details={"languages": dict(Counter(code for _, code in texts).most_common(20))},
-    )
-
-
-def _same_licence(claimed: str, stated: str) -> bool:
-    """Whether a stated licence is the claimed one: its SPDX id, or an address that ends in it."""
-
-    def plain(text: str) -> str:
-        return text.strip().lower().rstrip("/").removesuffix(".html").removesuffix(".txt")
-
-    a, b = plain(claimed), plain(stated)
-    return bool(b) and (a == b or b.rpartition("/")[2] == a or a.rpartition("/")[2] == b)
-
-
 # ---- pictures ----------------------------------------------------------------------------------
 
 
-def _pictures(book: _Book, result: AuditResult) -> dict[tuple[str, str], bytes]:
+def _pictures(book: Book, result: AuditResult) -> dict[tuple[str, str], bytes]:
     """Give the thumbnails of the samples that a check names first."""
     wanted: set[tuple[str, str]] = set()
     for check in result.checks:

@@ -168,7 +168,8 @@ def _pixels(
 ) -> Floats:
     """Give 1 less the correlation of the pixels of each pair, at a small size."""
     a, b = _pictures(left, rows), _pictures(right, others)
-    return 1 - np.einsum("ij,ij->i", a, b)
+    apart: Floats = 1 - np.einsum("ij,ij->i", a, b)
+    return apart
 
 
 def _pictures(part: Encoded, rows: Sequence[int] | npt.NDArray[np.int64]) -> Floats:
