@@ -174,7 +174,7 @@ def correct(
         halves, so that every step can be run again), ``correction.json`` and ``summary.md``.
     using : sequence of str
         Corrections and selections, applied in this order; ``auto`` stands for the corrections that
-        act on the attributes that drifted, as far as each lowers the gap to the calibration half.
+        act on the attributes that drifted, less those that raise the calibration half's gap.
     policy : Policy or path, optional
         Its encoders and rules judge.
     modality : str, optional

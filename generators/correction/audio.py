@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from scipy import signal
 
 from ...metrics.audio._analysis import frame_power, long_term_spectrum, sounding
@@ -92,7 +93,7 @@ class MatchEqualisation(_AudioCorrection):
 class MatchLoudness(_AudioCorrection):
     """Give the set the real set's loudness (ITU-R BS.1770): its mean and its spread.
 
-    The level of what is shorter than 0.4 s, or as good as silent, is left.
+    What is shorter than 0.4 s, or as good as silent, has no loudness: its RMS level stands for it.
 
     Parameters
     ----------
@@ -122,14 +123,14 @@ class MatchLoudness(_AudioCorrection):
     @classmethod
     def _fitted(cls, real: Sequence[Value], synthetic: Sequence[Value]) -> Params:
         return _Moments.fit(
-            [loudness(v.value.samples, v.value.rate) for v in real],
+            [_loudness(v.value.samples, v.value.rate) for v in real],
             [v.weight for v in real],
-            [loudness(v.value.samples, v.value.rate) for v in synthetic],
+            [_loudness(v.value.samples, v.value.rate) for v in synthetic],
             "loudness",
         ).params()
 
     def _corrected(self, x: F64, rate: int, params: Params) -> tuple[F64, int]:  # noqa: ARG002
-        now = loudness(x, rate)
+        now = _loudness(x, rate)
         if not np.isfinite(now):
             return x, rate
         return x * 10 ** ((self._moments.moved(now) - now) / 20), rate
@@ -368,6 +369,14 @@ class _Moments:
 
 def _x(audio: Audio) -> F64:
     return audio.samples.astype(np.float64)
+
+
+def _loudness(x: npt.NDArray[np.floating], rate: int) -> float:
+    found = loudness(x, rate)
+    if np.isfinite(found):
+        return found
+    power = float(np.mean(x.astype(np.float64) ** 2))
+    return 10 * float(np.log10(power)) if power > 1e-14 else float("nan")
 
 
 def _snr(x: F64, rate: int) -> float:

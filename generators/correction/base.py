@@ -303,7 +303,7 @@ def fit_chain(
         correction that acts on none of them is skipped: every correction costs some detail.
     gap : callable, optional
         Given the synthetic items as corrected so far, measures their distance to the calibration
-        part. A correction that does not lower it is skipped: an attribute can be set right at the
+        part. A correction that raises it is skipped: an attribute can be set right at the
         cost of what the image shows.
 
     Returns
@@ -342,11 +342,12 @@ def fit_chain(
         made = [i for i in (_after(correction, i, seed, k) for i in current) if i]
         if gap is not None and now is not None:
             then = gap(made)
-            if then >= now:
+            # An encoder that is blind to it (an uncased one to capitals) has nothing against it.
+            if then > now + 1e-9:
                 skipped.append(
                     (
                         cls.name,
-                        f"it does not lower the gap to the calibration half ({now:.3g}, with it "
+                        f"it raises the gap to the calibration half ({now:.3g}, with it "
                         f"{then:.3g})",
                     )
                 )
