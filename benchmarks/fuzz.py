@@ -1,0 +1,686 @@
+"""Every reader of what others wrote, fed with damage: only our own errors may come out.
+
+``python -m benchmarks.fuzz --seconds 300`` shares the time among the readers. Atheris (libFuzzer)
+mutates real files and follows the coverage of evalsuite's own code; documents are also mutated as
+trees, so that most stay JSON. ``--kills 200`` kills commands that write, at random moments, and
+starts them again. Both write results/robustness/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ._machine import machine, write
+
+Target = Callable[[bytes], None]
+ROOT = Path(__file__).parents[1]
+MAX_LEN = 20_000
+SLOW = 5.0  # seconds for one input of at most MAX_LEN bytes: slower ones are listed
+ODD = (
+    None, True, 0, -1, 10**400, 1e308, "", " ", "\x00", "\ud800", "=1+1", "*x", "../..", "a" * 3000,
+    [], {}, [[]], {"": {}}, "2025-01-01", "!!python/object:os.system", "NaN", 0.5, 3, "image",
+)  # fmt: skip
+
+
+# ---- readers: each takes bytes, and may raise only what it is said to raise ---------------------
+
+
+def _scratch() -> Path:
+    return Path(tempfile.mkdtemp(prefix="fuzz-"))
+
+
+def _image() -> tuple[Target, list[bytes]]:
+    from evalsuite.data import BadSample, decode_image
+
+    def one(data: bytes) -> None:
+        with contextlib.suppress(BadSample):
+            decode_image(data)
+
+    from PIL import Image
+
+    seeds = []
+    picture = Image.linear_gradient("L").resize((24, 17))
+    for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
+        for mode in ("L", "RGB"):
+            file = io.BytesIO()
+            picture.convert(mode).save(file, form)
+            seeds.append(file.getvalue())
+    return one, seeds
+
+
+def _audio() -> tuple[Target, list[bytes]]:
+    import numpy as np
+    import soundfile
+
+    from evalsuite.data import BadSample, Limits, decode_audio
+
+    limits = Limits(max_seconds=2.0)
+
+    def one(data: bytes) -> None:
+        with contextlib.suppress(BadSample):
+            decode_audio(data, limits)
+
+    tone = 0.3 * np.sin(np.arange(2000) / 9)
+    seeds = []
+    for form in ("WAV", "FLAC", "OGG", "AIFF", "AU", "MP3", "RF64", "W64", "CAF"):
+        file = io.BytesIO()
+        soundfile.write(file, tone, 8000, format=form)
+        seeds.append(file.getvalue()[:MAX_LEN])
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(2), out.setsampwidth(1), out.setframerate(44_100)
+        out.writeframes(bytes(range(256)))
+    return one, [*seeds, file.getvalue()]
+
+
+def _opened(name: str, seeds: list[bytes]) -> tuple[Target, list[bytes]]:
+    """Open a data set whose one file is the input, and read what is in it."""
+    from evalsuite.data import BadSample, open_dataset
+    from evalsuite.errors import DataError
+
+    folder = _scratch()
+    (folder / "a.png").write_bytes(_image()[1][0])
+    path = folder / name
+    whole = folder if name.startswith("metadata") else path
+
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        with contextlib.suppress(DataError):
+            dataset = open_dataset(whole)
+            for sample in dataset.samples[:20]:
+                for part in sample.modalities:
+                    with contextlib.suppress(BadSample):
+                        dataset.read(sample, part)
+
+    return one, seeds
+
+
+def _rows() -> list[dict[str, Any]]:
+    return [
+        {"file_name": "a.png", "label": "x", "text": "a cell", "group": "g", "parents": ["b"]},
+        {"image": "a.png", "id": 3, "caption": "=1+1", "split": "train", "lang": "ja"},
+        {"text": "no file at all", "label": None},
+    ]
+
+
+def _jsonl() -> tuple[Target, list[bytes]]:
+    return _opened("list.jsonl", [json.dumps(row).encode() for row in _rows()])
+
+
+def _metadata() -> tuple[Target, list[bytes]]:
+    lines = "\n".join(json.dumps(row) for row in _rows())
+    return _opened("metadata.jsonl", [lines.encode()])
+
+
+def _csv() -> tuple[Target, list[bytes]]:
+    return _opened(
+        "list.csv", [b'file_name,label,text\na.png,x,"a ""b"""\nb.png,,\n', b"text\nx\n"]
+    )
+
+
+def _tar() -> tuple[Target, list[bytes]]:
+    import tarfile
+
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in (("k.png", _image()[1][0]), ("k.json", b'{"label": 1}'), ("k.txt", b"x")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            member.pax_headers = {"comment": "é"}
+            tar.addfile(member, io.BytesIO(data))
+    return _opened("shard-0.tar", [file.getvalue()])
+
+
+def _parquet() -> tuple[Target, list[bytes]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [1, 2], "group": ["x", None]}), file)
+    return _opened("rows.parquet", [file.getvalue()])
+
+
+def _policy() -> tuple[Target, list[bytes]]:
+    from evalsuite.errors import PolicyError
+    from evalsuite.gate.policy import load_policy, parse_policy
+
+    def one(data: bytes) -> None:
+        with contextlib.suppress(PolicyError):
+            parse_policy(data.decode("utf-8", "replace")).sha256()
+
+    plain = (ROOT / "evalsuite" / "gate" / "default.yaml").read_bytes()
+    return one, [plain, json.dumps(load_policy().canonical()).encode()]
+
+
+def _claims() -> tuple[Target, list[bytes]]:
+    from evalsuite.errors import PolicyError
+    from evalsuite.gate.audit import load_claims
+
+    path = _scratch() / "claims.yaml"
+
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        with contextlib.suppress(PolicyError):
+            load_claims(path)
+
+    promised = {
+        "version": 1, "tolerance": 0.1, "samples": {"min": 9, "max": 99}, "min_resolution": [8, 8],
+        "classes": {"a": 0.5, "b": {"count": 3, "tolerance": 0.2}}, "sample_rate": [16000],
+        "modalities": ["image", "text"], "formats": ["PNG"], "languages": ["en"], "licence": "MIT",
+    }  # fmt: skip
+    return one, [json.dumps(promised).encode()]
+
+
+def _recipe() -> tuple[Target, list[bytes]]:
+    from evalsuite.errors import EvalsuiteError
+    from evalsuite.generators import RecipeError, parse_recipe
+
+    def one(data: bytes) -> None:
+        with contextlib.suppress(RecipeError, EvalsuiteError):
+            parse_recipe(data.decode("utf-8", "replace"))
+
+    fog: dict[str, Any] = {"corrupt": {"kind": "fog", "severity": [1, 3]}}
+    steps: list[Any] = [
+        fog,
+        {"sometimes": {"probability": 0.3, "operation": fog}},
+        {"one_of": {"weights": [2, 1], "operations": [fog, {"mix_up": {}}]}},
+        {"template": {"templates": ["a {label}"]}},
+        {"add_noise": {"snr_db": [5, 20]}},
+        "cut_mix",
+    ]
+    whole = [{"version": 1, "seed": 7, "variants": 2, "steps": [step]} for step in steps]
+    return one, [json.dumps(recipe).encode() for recipe in whole]
+
+
+def _result() -> tuple[Target, list[bytes]]:
+    """A result that somebody else wrote: refused, or rendered in every form."""
+    from evalsuite.errors import DataError
+    from evalsuite.report import (
+        read_result,
+        redact_result,
+        render_html,
+        render_junit,
+        render_markdown,
+    )
+
+    path = _scratch() / "result.json"
+
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            result = read_result(path)
+        except DataError:
+            return
+        for form in (render_html, render_markdown, render_junit, redact_result):
+            with contextlib.suppress(DataError):
+                form(result)
+
+    return one, [_small_result().encode()]
+
+
+def _small_result() -> str:
+    from evalsuite.gate import findings as f
+    from evalsuite.report import result_json
+
+    message = f.Message(id="gap_above_tolerance", text="kid", params={"gap": 0.2, "metric": "kid"})
+    finding = f.Finding(
+        kind="distribution", modality="image", metric="kid", encoder="efficientnet_lite0",
+        value=0.7, n_real=40, n_synthetic=40, gap=0.2, tolerance=0.1, status=f.Status.FAIL,
+        gap_ci=f.Interval(low=0.1, high=0.3, method="delete-half"), message=message,
+        floor=f.Floor(size=20, splits=20, mean=0.1, median=0.1, q05=0.0, q95=0.2),
+    )  # fmt: skip
+    sides = {
+        role: f.DatasetSummary(
+            role=role, name=role, format="folder", fingerprint="0", n_found=41, n_used=40,
+            problems={"truncated": 1}, labels={"a": 40},
+        )
+        for role in ("real", "synthetic")
+    }  # fmt: skip
+    result = f.GateResult(
+        evalsuite_version="0", verdict=f.Status.FAIL, exit_code=1, findings=(finding,),
+        reasons=(f.Reason(status=f.Status.FAIL, finding=finding.key, message=message),),
+        encoders=(), policy={"name": "p"}, policy_sha256="0", seed=0, alpha=0.05, command="c",
+        versions={}, attributes={"brightness": {"real": (0.1, 0.2), "synthetic": (0.1,)}}, **sides,
+    )  # fmt: skip
+    return result_json(result)
+
+
+class _Answering(socketserver.ThreadingTCPServer):
+    """A server on loopback: a list of models to every GET, the input to every POST."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    raw = b""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Answer(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line
+        if head.startswith(b"GET"):
+            body = b'{"data": [{"id": "m"}]}'
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            return
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        self.rfile.read(int(length[1]) if length else 0)
+        assert isinstance(self.server, _Answering)
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.server.raw)
+
+
+def _reply(body: bytes, status: int = 200) -> bytes:
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+def _endpoint(wrap: bool) -> tuple[Target, list[bytes]]:
+    from pydantic import BaseModel
+
+    from evalsuite.errors import EvalsuiteError
+    from evalsuite.generators.endpoints.client import Rejected, Request, Session
+    from evalsuite.generators.protocol import Dropped
+
+    class Form(BaseModel):
+        score: float
+        words: list[str] = []
+
+    server = _Answering()
+    state: dict[str, Any] = {"n": 0}
+
+    def session() -> Session:
+        return Session(
+            _scratch() / "journal.sqlite", url=server.url, attempts=1, timeout=2, backoff=1e-6,
+            max_wait=1e-3,
+        )  # fmt: skip
+
+    def one(data: bytes) -> None:
+        server.raw = _reply(data) if wrap else data
+        state["n"] += 1
+        if state["n"] % 500 == 1:  # a journal and a client of their own, so that none grows
+            state["session"] = session()
+        request = Request(
+            "/chat/completions",
+            {"model": "m", "messages": [{"role": "user", "content": "x"}]},
+            draw={"n": state["n"]},
+        )
+        client = state["session"].client()
+        try:
+            client.structured(request, Form) if state["n"] % 2 else client.chat(request)
+        except (EvalsuiteError, Rejected, Dropped):
+            client._failed_in_row = 0  # a server that fails often ends a run; here it is the point
+
+    content = json.dumps({"score": 0.5, "words": ["a"]})
+    answer = {
+        "choices": [{"finish_reason": "stop", "message": {"role": "a", "content": content}}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+    }
+    body = json.dumps(answer).encode()
+    if wrap:
+        return one, [body]
+    late = b"HTTP/1.1 429 X\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    chunked = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    return one, [_reply(body), _reply(b"no", 500), late, chunked]
+
+
+TARGETS: dict[str, Callable[[], tuple[Target, list[bytes]]]] = {
+    "image": _image,
+    "audio": _audio,
+    "manifest.jsonl": _jsonl,
+    "metadata.jsonl": _metadata,
+    "manifest.csv": _csv,
+    "webdataset.tar": _tar,
+    "table.parquet": _parquet,
+    "policy": _policy,
+    "claims": _claims,
+    "recipe": _recipe,
+    "result.json": _result,
+    "endpoint answer": lambda: _endpoint(wrap=True),
+    "endpoint http": lambda: _endpoint(wrap=False),
+}
+DOCUMENTS = {"policy", "claims", "recipe", "result.json", "endpoint answer", "manifest.jsonl"}
+
+
+# ---- one reader, in a process of its own ---------------------------------------------------------
+
+
+def _places(node: Any) -> list[tuple[Any, Any]]:
+    found: list[tuple[Any, Any]] = []
+    keys = node.keys() if isinstance(node, dict) else range(len(node))
+    for key in keys:
+        found.append((node, key))
+        if isinstance(node[key], dict | list):
+            found += _places(node[key])
+    return found
+
+
+def mutate_document(data: bytes, rng: random.Random) -> bytes | None:
+    """Change a JSON document in one to three places; None where it is none."""
+    try:
+        document = json.loads(data)
+        places = _places(document) if isinstance(document, dict | list) else []
+    except (ValueError, RecursionError):
+        return None
+    if not places:
+        return None
+    for _ in range(rng.randint(1, 3)):
+        node, key = rng.choice(places)
+        other, there = rng.choice(places)
+        change = rng.randrange(4)
+        try:
+            if change == 0:
+                node[key] = rng.choice(ODD)
+            elif change == 1:
+                node[key] = other[there]
+            elif change == 2:
+                del node[key]
+            elif isinstance(node, dict):
+                node[rng.choice(("x", "kind", str(key)[:-1], "operation"))] = rng.choice(ODD)
+            else:
+                node.insert(key, rng.choice(ODD))
+        except (KeyError, IndexError):
+            continue
+    try:
+        return json.dumps(document).encode()
+    except (ValueError, RecursionError):
+        return None  # it was put into itself
+
+
+def run_one(name: str, seconds: float, out: Path) -> None:
+    """Fuzz one reader in this process until libFuzzer ends it; what was seen is kept in ``out``."""
+    import logging
+    import warnings
+
+    import atheris
+
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    os.environ["EVALSUITE_CACHE"] = str(_scratch())
+    with atheris.instrument_imports(include=["evalsuite"], enable_loader_override=False):
+        target, seeds = TARGETS[name]()
+        for seed in seeds:
+            target(seed)  # what is imported on first use, too
+    seen: dict[str, Any] = {"inputs": 0, "slowest": 0.0, "slow": [], "defects": {}}
+    corpus = out / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for k, seed in enumerate(seeds):
+        (corpus / f"{k}").write_bytes(seed)
+    last = time.monotonic()
+
+    def test(data: bytes) -> None:
+        nonlocal last
+        began = time.monotonic()
+        try:
+            target(data)
+        except Exception as error:
+            frames = [f for f in traceback.extract_tb(error.__traceback__) if "fuzz" not in f[0]]
+            where = next((f for f in reversed(frames) if "site-packages" not in f.filename), None)
+            place = f"{Path(where.filename).name}:{where.lineno}" if where else "?"
+            key = f"{type(error).__name__} at {place}"
+            if key not in seen["defects"]:
+                file = out / f"defect-{hashlib.sha256(data).hexdigest()[:12]}"
+                file.write_bytes(data)
+                file.with_suffix(".txt").write_text(traceback.format_exc()[-4000:])
+            seen["defects"][key] = seen["defects"].get(key, 0) + 1
+        now = time.monotonic()
+        seen["inputs"] += 1
+        seen["slowest"] = max(seen["slowest"], now - began)
+        if now - began > SLOW:
+            file = out / f"slow-{hashlib.sha256(data).hexdigest()[:12]}"
+            file.write_bytes(data)
+        if now - last > 1:
+            last = now
+            keep()
+
+    def keep() -> None:
+        (out / "seen.json.part").write_text(json.dumps(seen))
+        (out / "seen.json.part").replace(out / "seen.json")
+
+    def change(data: bytes, max_size: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        changed = mutate_document(data, rng) if rng.random() < 0.7 else None
+        return atheris.Mutate(data, max_size) if changed is None else changed[:max_size]
+
+    flags = [
+        sys.argv[0], f"-max_total_time={int(seconds)}", f"-max_len={MAX_LEN}", "-rss_limit_mb=6000",
+        "-timeout=60", f"-artifact_prefix={out}/", "-print_final_stats=1", "-len_control=0",
+    ]  # fmt: skip
+    extra = {"custom_mutator": change} if name in DOCUMENTS else {}
+    atheris.Setup([*flags, str(corpus)], test, **extra)
+    keep()
+    atheris.Fuzz()
+
+
+def fuzz(seconds: float, names: list[str], out: Path) -> dict[str, dict[str, Any]]:
+    """Fuzz each reader in turn for its share of the time."""
+    seen: dict[str, dict[str, Any]] = {}
+    memory = Path("/dev/shm")
+    scratch = tempfile.mkdtemp(prefix="evalsuite-fuzz-", dir=memory if memory.is_dir() else None)
+    for name in names:
+        folder = out / re.sub(r"\W", "_", name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        share = max(2.0, seconds / len(names))
+        with (folder / "log").open("wb") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.fuzz", "--one", name, "--seconds", str(share),
+                 "--out", str(folder)],
+                cwd=ROOT, env={**os.environ, "TMPDIR": scratch},
+                check=False, stdout=log, stderr=log,
+            )  # fmt: skip
+        said = (folder / "log").read_text(errors="replace")
+        kept = folder / "seen.json"
+        mine = json.loads(kept.read_text()) if kept.exists() else {"inputs": 0, "defects": {}}
+        executed = re.search(r"number_of_executed_units:\s*(\d+)", said)
+        if executed:
+            mine["inputs"] = int(executed[1])
+        if done.returncode != 0:  # a crash below Python, a hang, or too much memory
+            mine["defects"][f"the process ended with {done.returncode}"] = 1
+        seen[name] = mine
+        print(f"{name:16} {mine['inputs']:>9,} inputs  {mine['defects'] or 'clean'}", flush=True)
+    shutil.rmtree(scratch)
+    return seen
+
+
+def report(seen: dict[str, dict[str, Any]], seconds: float) -> str:
+    """Give results/robustness/fuzz.md."""
+    total = sum(item["inputs"] for item in seen.values())
+    rows = [
+        f"| {name} | {item['inputs']:,} | {sum(item['defects'].values()):,} | "
+        f"{item.get('slowest', 0.0):.2f} |"
+        for name, item in seen.items()
+    ]
+    defects = [
+        f"- {name}: {what}, {count:,} inputs"
+        for name, item in seen.items()
+        for what, count in item["defects"].items()
+    ]
+    return "\n".join(
+        [
+            "# Fuzzing of the readers",
+            "",
+            f"{total:,} inputs in {seconds:,.0f} s (one process, `nice -n 19`, a machine shared "
+            "with other work), made by Atheris from real files by following the coverage of "
+            "evalsuite's own code; JSON documents are changed as trees too. The goal of the "
+            f"project is a million inputs: this run made {total / 1e6:.2f} of it.",
+            "An input is answered rightly when it is read, or refused by one of evalsuite's own "
+            "errors. Everything else counts as a defect.",
+            "",
+            "| reader | inputs | defects | slowest input, s |",
+            "|---|--:|--:|--:|",
+            *rows,
+            f"| **all** | {total:,} | {sum(sum(i['defects'].values()) for i in seen.values()):,} "
+            "| |",
+            "",
+            *(["## Defects", "", *defects, ""] if defects else ["No defect was seen.", ""]),
+            f"Machine: {machine()}.",
+            "",
+            f"Made by `python -m benchmarks.fuzz --seconds {seconds:.0f}`.",
+            "",
+        ]
+    )
+
+
+# ---- kills ---------------------------------------------------------------------------------------
+
+
+def kills(count: int) -> dict[str, dict[str, int]]:
+    """Kill commands that write at random moments; each then ends as one that was never killed."""
+    from evalsuite.pipeline.demo import cells, write_folder
+
+    home = Path(tempfile.mkdtemp(prefix="kills-"))
+    photographs = cells()
+    write_folder(photographs[:40], home / "real")
+    write_folder(photographs[40:80], home / "other")
+    (home / "fog.yaml").write_text("{version: 1, seed: 7, steps: [corrupt: {kind: fog}]}")
+    (home / "quick.yaml").write_text(
+        "{version: 1, min_samples: 12, rules: [{metric: kid, tolerance: 0.5}], "
+        "calibration: {splits: 20, permutations: 99, costly_permutations: 99}}"
+    )
+    commands = {
+        "gate": "gate real other --policy quick.yaml --out",
+        "generate": "generate fog.yaml --input real --out",
+        "compare": "compare real other other --name a --name b --policy quick.yaml --out",
+    }
+    seen = {}
+    for name, line in commands.items():
+        seen[name] = _killed(home, name, line.split(), count // len(commands))
+        print(name, seen[name], flush=True)
+    shutil.rmtree(home)
+    return seen
+
+
+def _killed(home: Path, name: str, words: list[str], count: int) -> dict[str, int]:
+    def start(out: str, cache: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "evalsuite.cli", *words, out],
+            cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "EVALSUITE_CACHE": str(home / f"{name}-{cache}")},
+        )  # fmt: skip
+
+    began = time.monotonic()
+    start(f"{name}-whole", "whole").wait()
+    took = time.monotonic() - began
+    rng, tally = random.Random(name), {"kills": 0, "after_the_end": 0, "wrong": 0, "left": 0}
+    right = _contents(home / f"{name}-whole", f"{name}-whole")
+    out = f"{name}-cut"
+    for k in range(count):
+        process = start(out, "cut")
+        try:
+            process.wait(timeout=rng.uniform(0.2, took))
+            tally["after_the_end"] += 1
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            tally["kills"] += 1
+        if k % 10 == 9 or k == count - 1:  # what is there now must lead to the right end
+            start(out, "cut").wait()
+            tally["wrong"] += _contents(home / out, out) != right
+            tally["left"] += sum(
+                p.name.endswith((".tmp", ".part")) for p in (home / out).rglob("*")
+            )
+            shutil.rmtree(home / out)
+            if rng.random() < 0.5:
+                shutil.rmtree(home / f"{name}-cut", ignore_errors=True)
+    return tally
+
+
+def _contents(folder: Path, name: str) -> dict[str, object]:
+    """What a command wrote, without when and where."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and ".evalsuite" not in path.parts:
+            data = path.read_bytes()
+            if path.suffix == ".json":
+                document = json.loads(data)
+                for key in ("times", "command"):
+                    document.pop(key, None)
+                found[str(path.relative_to(folder))] = json.dumps(document).replace(name, "OUT")
+            elif path.suffix in {".png", ".jsonl", ".csv"}:
+                found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+            else:
+                found[str(path.relative_to(folder))] = None  # it names when it was made
+    return found
+
+
+def kills_report(seen: dict[str, dict[str, int]]) -> str:
+    """Give results/robustness/kills.md."""
+    total = sum(t["kills"] + t["after_the_end"] for t in seen.values())
+    rows = [
+        f"| {name} | {t['kills']} | {t['after_the_end']} | {t['wrong']} | {t['left']} |"
+        for name, t in seen.items()
+    ]
+    return "\n".join(
+        [
+            "# kill -9",
+            "",
+            "Each command is killed at a random moment of its run and started again over the same "
+            "folder and the same cache. Every tenth time it is left to end, and what it wrote is "
+            "compared with that of a run that was never killed: numbers and pictures byte for "
+            "byte, pages by their presence.",
+            "",
+            "| command | kills | ended before | wrong after restart | temporary files left |",
+            "|---|--:|--:|--:|--:|",
+            *rows,
+            "",
+            f"Machine: {machine()}.",
+            "",
+            f"Made by `python -m benchmarks.fuzz --kills {total}`.",
+            "",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--only", action="append", choices=list(TARGETS))
+    parser.add_argument("--one", choices=list(TARGETS), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=None, help="where inputs are kept")
+    given = parser.parse_args(arguments or [])
+    if given.one:
+        run_one(given.one, given.seconds, given.out)
+        return
+    if given.kills:
+        write("robustness/kills.md", kills_report(kills(given.kills)))
+        return
+    seen = fuzz(
+        given.seconds, given.only or list(TARGETS), given.out or Path(tempfile.gettempdir(), "fuzz")
+    )
+    if not given.only:
+        write("robustness/fuzz.md", report(seen, given.seconds))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
