@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,19 @@ def generate(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.FOLDER,
     workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same.")] = 1,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="Server of operations that ask a model: on premise, such as vLLM."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Public host that may be asked; repeat it.")
+    ] = None,
+    max_calls: Annotated[int | None, typer.Option(min=1, help="Requests to pay for.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens to pay for.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0, help="Time of requests.")] = None,
+    retry_refused: Annotated[
+        bool, typer.Option(help="Ask again what an earlier run was refused.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option(help="Exit code 3 if any sample could not be made.")
     ] = False,
@@ -51,8 +65,10 @@ def generate(
 
     Exit codes: 0 made (with --strict: all of it), 2 usage or recipe error, 3 data or run error.
     """
+    from . import hops  # noqa: F401 - makes its operations known to recipes
     from .data import open_dataset
     from .generators import generate_dataset, items_of, load_recipe
+    from .generators.endpoints.client import Budget, Session
 
     loaded = load_recipe(recipe)
     changes = {"seed": seed, "variants": per_item}
@@ -60,19 +76,48 @@ def generate(
     if n is not None and per_item is not None:
         raise UsageError("give --n or --per-item, not both")
     data = open_dataset(real, split=split)
-    report = generate_dataset(
-        loaded,
-        items_of(data),
-        out,
-        form=form.value,
-        n=n,
-        source=data.name,
-        workers=workers,
-    )
+    with ExitStack() as stack:
+        session = None
+        if asks_an_endpoint(loaded.steps):
+            session = Session(
+                out / ".evalsuite" / "answers.sqlite",
+                url=endpoint,
+                budget=Budget(calls=max_calls, tokens=max_tokens, seconds=max_seconds),
+                allow_hosts=tuple(allow_host or ()),
+                retry_refused=retry_refused,
+            )
+            stack.enter_context(session)
+        report = generate_dataset(
+            loaded,
+            items_of(data),
+            out,
+            form=form.value,
+            n=n,
+            source=data.name,
+            workers=workers,
+        )
     _say(report, data)
+    if session is not None:
+        used = session.usage
+        typer.echo(
+            f"  endpoint: {used.calls} requests, {used.from_journal} answers from the journal, "
+            f"{used.tokens_in + used.tokens_out} tokens, {used.refused} refused, "
+            f"{used.truncated} cut off, {used.failed} failed"
+        )
     typer.echo(f"next: evalsuite gate {shlex.quote(real)} {shlex.quote(str(out))}")
     if strict and report.failures:
         raise typer.Exit(3)
+
+
+def asks_an_endpoint(steps: object) -> bool:
+    """Say whether a recipe's steps hold an operation that asks a server, at any depth."""
+    from .generators.protocol import operation_module
+
+    if isinstance(steps, str):
+        return ".endpoints." in operation_module(steps)
+    if isinstance(steps, dict):
+        return any(asks_an_endpoint(part) for item in steps.items() for part in item)
+    return isinstance(steps, list | tuple) and any(map(asks_an_endpoint, steps))
 
 
 def _say(report: FolderReport, data: Dataset) -> None:

@@ -468,9 +468,12 @@ _OPERATIONS: dict[str, str] = {
     for name, where in {
         "add_noise": "audio.effects:AddNoise",
         "aug_mix": "image.augment:AugMix",
+        "back_translate": "endpoints.operations:BackTranslate",
         "band_limit": "audio.effects:BandLimit",
         "bit_crush": "audio.effects:BitCrush",
+        "caption": "endpoints.operations:Caption",
         "chain": "combine:Chain",
+        "change_voice": "privacy.media:ChangeVoice",
         "class_sampler": "image.learned:ClassSampler",
         "clip": "audio.effects:Clip",
         "codec": "audio.effects:Codec",
@@ -479,11 +482,15 @@ _OPERATIONS: dict[str, str] = {
         "cut_mix": "image.augment:CutMix",
         "cut_paste": "image.augment:CutPaste",
         "delete_words": "text.effects:DeleteWords",
+        "edit_image": "endpoints.operations:EditImage",
         "flow_sampler": "image.diffusion:FlowSampler",
         "fourier_adaptation": "correction.image:FourierAdaptation",
         "gain": "audio.effects:Gain",
+        "generate_image": "endpoints.operations:GenerateImage",
         "identity": "null:Identity",
         "insert_punctuation": "text.effects:InsertPunctuation",
+        "judge_pair": "endpoints.operations:JudgePair",
+        "mask_faces": "privacy.media:MaskFaces",
         "match_bandwidth": "correction.audio:MatchBandwidth",
         "match_case": "correction.text:MatchCase",
         "match_ending": "correction.text:MatchEnding",
@@ -502,23 +509,29 @@ _OPERATIONS: dict[str, str] = {
         "ngram": "text.learned:NgramWriter",
         "noise": "null:Noise",
         "one_of": "combine:OneOf",
+        "paraphrase": "endpoints.operations:Paraphrase",
         "parse_label": "crossmodal.hops:ParseLabel",
         "pitch": "audio.effects:Pitch",
         "rand_augment": "image.augment:RandAugment",
         "reinhard": "correction.image:Reinhard",
+        "replace_pii": "privacy.text:ReplacePII",
         "room": "audio.effects:Room",
         "sometimes": "combine:Sometimes",
         "speak": "audio.speech:Speak",
+        "speak_endpoint": "endpoints.operations:SpeakEndpoint",
         "speak_flite": "audio.speech:SpeakFlite",
         "speed": "audio.effects:Speed",
+        "strip_metadata": "privacy.media:StripMetadata",
         "swap_words": "text.effects:SwapWords",
         "synonyms": "text.learned:Synonyms",
         "template": "text.template:Template",
         "tfidf_replace": "text.learned:TfIdfReplace",
         "time_stretch": "audio.effects:TimeStretch",
+        "transcribe_endpoint": "endpoints.operations:TranscribeEndpoint",
         "trivial_augment": "image.augment:TrivialAugment",
         "typos": "text.effects:Typos",
         "within": "combine:Within",
+        "write_labelled": "endpoints.operations:WriteLabelled",
     }.items()
 }
 
@@ -541,6 +554,11 @@ def register(operation: type) -> type:
 def operation_names() -> tuple[str, ...]:
     """List the operations that :func:`build` knows."""
     return tuple(sorted(_OPERATIONS))
+
+
+def operation_module(name: str) -> str:
+    """Give the module of a registered operation without importing it; empty if unknown."""
+    return _OPERATIONS.get(name, "").partition(":")[0]
 
 
 def operation_class(name: str) -> Any:

@@ -96,7 +96,7 @@ class Caption:
         If the grammar does not work.
     """
 
-    name: ClassVar[str] = "caption"
+    name: ClassVar[str] = "caption_of_facts"
     version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.IMAGE
     output: ClassVar[Modality] = Modality.TEXT
