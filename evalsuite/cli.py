@@ -16,6 +16,8 @@ from . import __version__
 from .cli_audit import audit
 from .cli_correct import correct, tune
 from .cli_generate import generate
+from .cli_study import study_app
+from .cli_study import suggest as policy_suggest
 from .errors import EvalsuiteError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ policy_app = typer.Typer(no_args_is_help=True, help="Show or check a policy.")
 models_app = typer.Typer(no_args_is_help=True, help="The models that encode samples.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(models_app, name="models")
+app.add_typer(study_app, name="study")
+policy_app.command("suggest")(policy_suggest)
 
 
 SHOWN_REASONS = 5

@@ -119,7 +119,7 @@ def bradley_terry(
     _check_connected(a, b, won, names)
     has_ties = bool((won == 0).any())
 
-    theta: npt.NDArray[np.float64] = np.zeros(k + has_ties)
+    theta: npt.NDArray[np.float64] = np.zeros(k + has_ties, dtype=np.float64)
     for _ in range(_STEPS):
         gradient, information, _ = _likelihood(theta, a, b, won, k)
         # The strengths' own sum is free: a ridge in that direction alone fixes it at 0.
@@ -143,10 +143,11 @@ def bradley_terry(
             raise ValueError("one rater says nothing of how others would choose: give at least 2")
         sums = np.zeros((len(codes), len(theta)))
         np.add.at(sums, [codes[r] for r in raters], single)
-        covariance = bread @ (sums.T @ sums) @ bread * len(codes) / (len(codes) - 1)
+        meat = sums.T @ sums * len(codes) / (len(codes) - 1)
+        covariance = np.asarray(bread @ meat @ bread)
         name = "Wald, sandwich over raters"
     else:
-        covariance = bread
+        covariance = np.asarray(bread)
     z = float(ndtri(0.5 + level / 2))
     centre = np.eye(k) - 1.0 / k
     strengths = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -10,6 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 Reason: TypeAlias = Literal["catch", "speed", "constant", "disagrees"]
+
+
+_ONE_PERCENT = 2.326
+"""The normal quantile: so rarely is an honest rater who has nothing in common refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,14 @@ def screen_raters(
     min_seconds: float = 0.5,
     min_correlation: float | None = 0.0,
     min_common: int = 10,
+    refuse_constant: bool = True,
 ) -> tuple[RaterCheck, ...]:
     """Find raters whose votes say nothing. The rules are fixed before the votes are looked at.
 
     ``catch``: more than ``max_catch_failed`` of the trials with a known answer were answered
     wrongly. ``speed``: the median time for a vote is below ``min_seconds``. ``constant``: at least
     ``min_common`` votes, all the same. ``disagrees``: the correlation with the mean of the others
-    is not above ``min_correlation``.
+    lies below ``min_correlation`` by more than chance (Fisher's z, one-sided 1 %).
 
     Parameters
     ----------
@@ -78,6 +84,9 @@ def screen_raters(
         who are left agree more than people do. None leaves the rule out.
     min_common : int
         Items in common that a correlation needs.
+    refuse_constant : bool
+        Whether to use the rule ``constant``. Where one answer may well be right for all items, as
+        "the label is right", it would refuse those who are right.
 
     Returns
     -------
@@ -105,6 +114,8 @@ def screen_raters(
         raise ValueError(f"catch trials must be counted for each of {raters} raters")
     if any(not 0 <= p <= s for p, s in zip(passed, shown, strict=True)):
         raise ValueError("catch_passed must lie between 0 and catch_shown")
+    if min_correlation is not None and not -1 < min_correlation < 1:
+        raise ValueError(f"min_correlation must lie between -1 and 1, got {min_correlation}")
     if not 0 <= max_catch_failed <= 1 or min_seconds < 0 or min_common < 3:
         raise ValueError(
             "a share lies in 0 to 1, seconds are not negative, min_common is at least 3"
@@ -136,12 +147,12 @@ def screen_raters(
             reasons.append("catch")
         if pace is not None and pace < min_seconds:
             reasons.append("speed")
-        if len(votes) >= min_common and spread == 0:
+        if refuse_constant and len(votes) >= min_common and spread == 0:
             reasons.append("constant")
         if (
             min_correlation is not None
             and correlation is not None
-            and correlation <= min_correlation
+            and _below(correlation, min_correlation, int(common.sum()))
         ):
             reasons.append("disagrees")
         checks.append(
@@ -157,3 +168,10 @@ def screen_raters(
             )
         )
     return tuple(checks)
+
+
+def _below(correlation: float, limit: float, n: int) -> bool:
+    """Whether a correlation is lower than a limit by more than chance."""
+    near_one = 1 - 1e-12
+    z = math.atanh(max(min(correlation, near_one), -near_one)) - math.atanh(limit)
+    return z * math.sqrt(n - 3) < -_ONE_PERCENT if n > 3 else False

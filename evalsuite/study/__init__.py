@@ -1,0 +1,1 @@
+"""Human rating studies: draw a blinded sample, show it in one offline page, score the votes."""
