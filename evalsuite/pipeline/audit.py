@@ -342,6 +342,9 @@ def _labels(book: Book) -> tuple[Suspect, ...]:
         except ValueError:
             book.skip("label_suspects", "labels", "small_classes", modality, n=SMALLEST_CLASS)
             continue
+        if not report.tells:
+            book.skip("label_suspects", "labels", "cannot_tell", modality, share=report.accuracy)
+            continue
         mine = [
             Suspect(
                 sample=part.samples[row].id,
@@ -536,7 +539,7 @@ def _near(
         return
     others = part if own else base
     status = limit.status(found.certain / found.of)
-    if found.p_value <= book.limits.alpha and found.unsure:
+    if found.p_value is not None and found.p_value <= book.limits.alpha:
         excess = found.unsure / found.of - found.expected
         more = Status.FAIL if excess > book.limits.max_near_excess else Status.WARN
         status = worst((status, more))

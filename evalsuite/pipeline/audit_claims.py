@@ -157,7 +157,7 @@ def _checksums(book: Book, croissant: Croissant) -> None:
         except BadSample as bad:
             message = say("checksum_unread", file=url, detail=bad.detail)
         if message is not None:
-            examples.append(Example(sample=url, place=Place(uri=url), message=message))
+            examples.append(Example(sample=url, place=Place(uri=CROISSANT), message=message))
     if of:
         book.share("checksums", "provenance", Limit(warn=0.0, fail=0.0), examples, of)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,8 @@ class NearCopies:
         The yardstick's quantile.
     expected : float
         Share under the threshold by chance alone.
-    p_value : float
-        That as many as ``unsure`` lie under it by chance.
+    p_value : float or None
+        That as many as ``unsure`` lie under it by chance; None where ``own``.
     of : int
         Rows that were compared.
     """
@@ -55,7 +56,7 @@ class NearCopies:
     distances: tuple[float, ...]
     threshold: float
     expected: float
-    p_value: float
+    p_value: float | None
     of: int
 
 
@@ -99,8 +100,10 @@ def near_copies(
     Notes
     -----
     If a set is as good as other real data, the number of its n rows under the r-th of m distances
-    is beta-binomial (n, r, m + 1 − r), from which the p-value comes. Without other real data it is
-    an approximation: each distance of the yardstick is then to one row fewer.
+    is beta-binomial (n, r, m + 1 − r), from which the p-value comes. Without other real data, two
+    rows may be nearest to one another: m and r are then halved. Within a set such pairs would be
+    counted on both sides, and there is no p-value; :func:`~evalsuite.metrics.distribution.modes.
+    mode_tests` tests it by permutation.
     """
     import torch
     from scipy.stats import betabinom
@@ -133,7 +136,7 @@ def near_copies(
     length, where = nearest_neighbours(y, y if alone else z, 1, exclude_self=alone)
     distance, partner = near[:, 0], target_rows[at[:, 0]]
     measure = length[:, 0]
-    rank = max(1, int(quantile * len(measure)))
+    rank, independent = max(1, int(quantile * len(measure))), len(measure)
     threshold = float(np.sort(measure)[rank - 1])
     under = distance < threshold
     certain = distance < CERTAIN * measure.min()
@@ -143,6 +146,10 @@ def near_copies(
         apart = _pixels(yard, yard_rows, neighbours, beside)
         certain |= _pixels(queries, q, target, partner) < CERTAIN * apart.min()
     unsure = int(under.sum())
+    p_value = None
+    if not own:
+        first, of = (math.ceil(rank / 2), independent // 2) if alone else (rank, independent)
+        p_value = float(betabinom.sf(unsure - 1, len(q), first, of + 1 - first))
     found = np.flatnonzero(under | certain)
     found = found[np.lexsort((distance[found], ~certain[found]))]
     return NearCopies(
@@ -153,7 +160,7 @@ def near_copies(
         distances=tuple(float(distance[i]) for i in found),
         threshold=threshold,
         expected=rank / (len(measure) + 1),
-        p_value=float(betabinom.sf(unsure - 1, len(q), rank, len(measure) + 1 - rank)),
+        p_value=p_value,
         of=len(q),
     )
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SMALLEST_CLASS = 10
 FOLDS = 5
+LEAST_AGREEMENT = 0.3
+"""With less, an encoder does not see the classes, or most labels are wrong."""
 _STRENGTH = 10.0
 """Of the probe, for features scaled to unit length in the mean: see `_probabilities`."""
 
@@ -35,6 +37,8 @@ class LabelReport:
         Classes that were not, with their size.
     accuracy : float
         Share of judged samples whose label has the largest probability.
+    agreement : float
+        The same beyond the largest class's share: 1 for all, 0 for a probe that learned nothing.
     """
 
     rows: tuple[int, ...]
@@ -44,6 +48,12 @@ class LabelReport:
     judged: int
     left_out: dict[str, int]
     accuracy: float
+    agreement: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether the probe knows the classes well enough to doubt a label."""
+        return self.agreement >= LEAST_AGREEMENT
 
 
 def suspicious_labels(
@@ -110,6 +120,8 @@ def suspicious_labels(
     best = reached.argmax(axis=1)
     suspect = np.flatnonzero((reached.max(axis=1) >= 0) & (best != y))
     suspect = suspect[np.argsort(p[suspect, y[suspect]], kind="stable")]
+    accuracy = float((p.argmax(axis=1) == y).mean())
+    largest = float(np.bincount(y).max()) / len(y)
     return LabelReport(
         rows=tuple(int(index[i]) for i in suspect),
         suggested=tuple(classes[best[i]] for i in suspect),
@@ -117,7 +129,8 @@ def suspicious_labels(
         p_suggested=tuple(float(p[i, best[i]]) for i in suspect),
         judged=len(index),
         left_out={name: len(rows) for name, rows in members.items() if name not in large},
-        accuracy=float((p.argmax(axis=1) == y).mean()),
+        accuracy=accuracy,
+        agreement=(accuracy - largest) / (1 - largest),
     )
 
 

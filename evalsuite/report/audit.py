@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from ..gate.findings import DatasetSummary
 
 OUTPUTS = ("audit.json", "audit.html", "audit.md", "audit.sarif", "suspects.csv")
-_SHOWN = 12
+_SHOWN = 4
 """Examples of a check on the page."""
 _PAIRS = 12
-_SUSPECTS = 100
+_SUSPECTS = 40
 _LISTED = 50
 """Samples named in the Markdown."""
 
@@ -308,10 +308,6 @@ def render_audit(
         ),
         (tr.t("audit.real"), named(result.real)),
         (tr.t("audit.holdout"), named(result.holdout)),
-        (
-            tr.t("audit.claims"),
-            (result.claims_sha256 or "")[:12] or tr.t("audit.not_given"),
-        ),
         (tr.t("audit.sign.date"), str(result.times.get("began", "–"))[:10]),
     ]
     lead = _lead(result, tr)
@@ -409,7 +405,7 @@ def _suspects(
         Picture(
             [
                 (_uri(pictures["vendor", s.sample]), f"{s.label} → {s.suggested}: {s.sample}")
-                for s in result.suspects[:_SHOWN]
+                for s in result.suspects[:_PAIRS]
                 if ("vendor", s.sample) in pictures
             ]
         ),
@@ -484,7 +480,7 @@ def _provenance(result: AuditResult, tr: Translator) -> Section | None:
 
 
 def _sign(tr: Translator) -> Section:
-    names = ("decision", "name", "role", "date", "line")
+    names = ("decision", "name", "date", "line")
     return Section(
         tr.t("audit.sign"),
         tr.t("audit.sign.lead"),
@@ -506,6 +502,7 @@ def _policy(result: AuditResult, tr: Translator) -> Section:
     record: list[list[Cell]] = [
         [tr.t("result_id"), result.vendor.fingerprint],
         [tr.t("policy"), result.gate_policy_sha256],
+        [tr.t("audit.claims"), result.claims_sha256 or tr.t("audit.not_given")],
         [tr.t("seed"), str(result.seed)],
         *encoders,
         [tr.t("provenance.command"), result.command or "–"],

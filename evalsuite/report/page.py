@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ROWS = 500
 """A table shows at most so many rows, and says how many there are."""
 
+_LONG = 60
+"""A table with a longer text becomes a list on a narrow screen."""
+
 Cell: TypeAlias = str | float | int | Status | None
 
 
@@ -130,7 +133,6 @@ def render_page(
         )
         return len(figures) - 1
 
-    scripts = (plotly(), asset("assets", "page.js"))
     shown = [
         {
             "title": clean(section.title, 200),
@@ -140,6 +142,8 @@ def render_page(
         }
         for section in sections
     ]
+    own = asset("assets", "page.js")
+    scripts = (plotly(), own) if figures else (own,)
     return _template().render(
         tr=tr,
         title=clean(title, 200),
@@ -173,6 +177,7 @@ def _block(block: Block, draw: Any, tr: Translator) -> dict[str, Any]:
     total = block.total if block.total is not None else len(block.rows)
     return {
         "kind": "table",
+        "long": any(len(cell["text"]) > _LONG for row in rows for cell in row),
         "columns": [clean(c, 100) for c in block.columns],
         "rows": rows,
         "left_out": max(0, total - len(rows)),

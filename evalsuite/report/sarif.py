@@ -111,7 +111,9 @@ def _rule(rules: dict[str, dict[str, Any]], name: str, title: str, text: str) ->
 def _result(
     rule: str, status: Status, text: str, uri: str, line: int | None, mark: str
 ) -> dict[str, Any]:
-    place: dict[str, Any] = {"artifactLocation": {"uri": quote(uri, safe="/") or "."}}
+    place: dict[str, Any] = {
+        "artifactLocation": {"uri": quote(uri, safe="/", errors="replace") or "."}
+    }
     if line is not None:
         place["region"] = {"startLine": max(1, line)}
     return {
@@ -143,7 +145,7 @@ def _audited(
         _rule(rules, rule, english.get(f"audit.check.{check.id}", check.id), said)
         if not check.examples:
             yield check.status, _result(
-                rule, check.status, said, _within(base, result.vendor.name if not base else ""),
+                rule, check.status, said, base.strip("/") or result.vendor.name,
                 None, check.key,
             )  # fmt: skip
         for e in check.examples:
