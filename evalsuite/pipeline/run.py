@@ -36,6 +36,7 @@ from .calibrate import SPECS, Measured, measure
 from .explain import Drift, drifted_attributes, embedding_map, explanations, galleries
 from .plan import Part, Plan, make_plan
 from .preview import previews
+from .slices import class_findings, class_messages
 from .sounds import sound_findings
 from .texts import text_findings
 from .ties import TIE_METRICS
@@ -205,6 +206,10 @@ def run_gate(
                 )
                 measured = Measured.from_bytes(stored)
             findings.extend(f.model_copy(update={"encoder": info.id}) for f in measured.findings)
+            with clock(f"classes {info.id}"):
+                found = class_findings(part, info.id, chosen, chosen_calibration, remember)
+            # The shares of the classes are the same whoever looks at the features.
+            findings.extend(f for f in found if f.slice != "all" or info is part.left.infos[0])
             maps.append(embedding_map(info.id, part.left, part.right, measured, chosen.seed))
             shelves.extend(galleries(info.id, part.left, part.right, measured))
         with clock(f"attributes {part.modality}"):
@@ -244,7 +249,7 @@ def run_gate(
         verdict=verdict,
         exit_code=exit_code(verdict, strict=strict),
         reasons=reasons,
-        explanations=explanations(attributes),
+        explanations=(*class_messages(findings), *explanations(attributes)),
         findings=judged,
         real=summaries["real"],
         synthetic=summaries["synthetic"],
@@ -498,8 +503,10 @@ def adjusted(findings: Sequence[Finding], policy: Policy) -> list[Finding]:
     """Add Holm-adjusted p-values over the findings that a rule judges."""
     from ..metrics.drift.multiplicity import adjust_pvalues
 
-    judged = {rule.metric for rule in policy.rules}
-    index = [i for i, f in enumerate(findings) if f.p_value is not None and f.metric in judged]
+    judged = {(rule.metric, rule.slice) for rule in policy.rules}
+    index = [
+        i for i, f in enumerate(findings) if f.p_value is not None and (f.metric, f.slice) in judged
+    ]
     result = list(findings)
     if index:
         raw = [float(findings[i].p_value or 0.0) for i in index]

@@ -27,6 +27,7 @@ from .view import (
     message_view,
     next_steps,
     reasons_view,
+    slices_view,
 )
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def render_html(
         "versions": {clean(k, 60): clean(v, 60) for k, v in sorted(result.versions.items())[:60]},
         "command": clean(result.command, 8_000),
         "redacted": redact,
+        "slices": slices_view(result, notes),
         "has": {"maps": bool(maps), "galleries": bool(galleries)},
         "has_attributes": bool(data["attributes"]),
         "clean": clean,

@@ -18,7 +18,7 @@ from ..gate.findings import SCHEMA_VERSION, GateResult
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OUTPUTS = ("result.json", "report.html", "summary.md", "junit.xml")
+OUTPUTS = ("result.json", "report.html", "summary.md", "junit.xml", "findings.sarif")
 """The files that :func:`write_outputs` makes, in this order."""
 
 
@@ -142,7 +142,7 @@ def write_outputs(
     lang: str = "en",
     redact: bool = False,
 ) -> list[Path]:
-    """Write ``result.json``, ``report.html``, ``summary.md`` and ``junit.xml``.
+    """Write ``result.json``, ``report.html``, ``summary.md``, ``junit.xml``, ``findings.sarif``.
 
     Everything is rendered before the first file is written, and each file appears whole or not at
     all.
@@ -180,6 +180,7 @@ def write_outputs(
     from .junit import render_junit
     from .markdown import render_markdown
     from .redact import redact_result
+    from .sarif import render_sarif
 
     if redact:
         result = redact_result(result)
@@ -198,6 +199,7 @@ def write_outputs(
         ),
         "summary.md": render_markdown(result, lang=lang, ident=ident),
         "junit.xml": render_junit(result, ident=ident),
+        "findings.sarif": render_sarif(result),
     }
     folder = Path(out)
     try:

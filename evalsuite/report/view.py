@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..gate.findings import Status
-from .text import clean
+from .text import clean, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +38,9 @@ _RANK = {status: i for i, status in enumerate(WORST_FIRST)}
 FINDINGS_BYTES = 5_000_000
 DETAILS_BYTES = 1_200_000
 POINTS = 4_000
+SLICES = 40
+HEAT = (0.02, 0.05, 0.1, 0.2)
+"""Gaps, as shares of the real variance, from which a cell is a step darker."""
 TEXT = 240
 """Characters of a text that a gallery shows."""
 ALIGNED_WORDS = 60
@@ -375,6 +378,44 @@ def galleries_view(galleries: Iterable[Gallery], notes: list[Note]) -> list[dict
             }
         )
     return views
+
+
+def slices_view(result: GateResult, notes: list[Note]) -> dict[str, Any]:
+    """Give the gap of each slice in each encoder, the worst slice first."""
+    columns: dict[tuple[str, str, str], None] = {}
+    rows: dict[str, dict[tuple[str, str, str], Finding]] = {}
+    for f in result.findings:
+        if f.slice == "all" or f.kind != "distribution" or f.gap is None:
+            continue
+        key = (f.modality, f.encoder or "", f.metric)
+        columns[key] = None
+        rows.setdefault(f.slice, {})[key] = f
+    ordered = sorted(rows, key=lambda s: (-max(f.gap or 0.0 for f in rows[s].values()), s))
+    if len(ordered) > SLICES:
+        notes.append(("note.slices", {"shown": SLICES, "total": len(ordered)}))
+    return {
+        "columns": [
+            {"encoder": clean(encoder, 60), "metric": metric} for _, encoder, metric in columns
+        ],
+        "rows": [
+            {"slice": clean(name, 120), "cells": [_heat(rows[name].get(c)) for c in columns]}
+            for name in ordered[:SLICES]
+        ],
+    }
+
+
+def _heat(finding: Finding | None) -> dict[str, Any] | None:
+    """Give a cell: five steps up to a fifth of the real variance, and whether it is chance."""
+    if finding is None or finding.gap is None:
+        return None
+    ci = finding.gap_ci
+    return {
+        "level": 0 if not finding.detected else 1 + sum(finding.gap > g for g in HEAT),
+        "gap": number(finding.gap),
+        "interval": f"{number(ci.low)} – {number(ci.high)}" if ci else "",
+        "n": f"{finding.n_real} / {finding.n_synthetic}",
+        "p": finding.p_adjusted,
+    }
 
 
 def attributes_view(result: GateResult, notes: list[Note]) -> list[dict[str, Any]]:
