@@ -395,7 +395,8 @@ def slices_view(result: GateResult, notes: list[Note]) -> dict[str, Any]:
         notes.append(("note.slices", {"shown": SLICES, "total": len(ordered)}))
     return {
         "columns": [
-            {"encoder": clean(encoder, 60), "metric": metric} for _, encoder, metric in columns
+            {"encoder": clean(encoder, 60), "metric": clean(metric, 80)}
+            for _, encoder, metric in columns
         ],
         "rows": [
             {"slice": clean(name, 120), "cells": [_heat(rows[name].get(c)) for c in columns]}
