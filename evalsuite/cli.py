@@ -16,6 +16,7 @@ from . import __version__
 from .cli_audit import audit
 from .cli_correct import correct, tune
 from .cli_generate import generate
+from .cli_history import history_app
 from .cli_study import study_app
 from .cli_study import suggest as policy_suggest
 from .errors import EvalsuiteError, UsageError
@@ -35,6 +36,7 @@ models_app = typer.Typer(no_args_is_help=True, help="The models that encode samp
 app.add_typer(policy_app, name="policy")
 app.add_typer(models_app, name="models")
 app.add_typer(study_app, name="study")
+app.add_typer(history_app, name="history")
 policy_app.command("suggest")(policy_suggest)
 
 
@@ -131,6 +133,11 @@ def gate(
         redact=redact,
     )
     _say(run.result, out)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from .report.github import github_outputs
+
+        for line in github_outputs(run.result, lang=lang.value):
+            typer.echo(line)
     raise typer.Exit(run.result.exit_code)
 
 

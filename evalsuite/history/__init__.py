@@ -1,0 +1,1 @@
+"""Runs over time: a database file, trends, stages with targets, waivers that expire."""
