@@ -179,6 +179,11 @@ def judge(
         rules = [(i, rule) for i, rule in enumerate(policy.rules) if _matches(rule, finding)]
         if not rules:
             judged.append(finding)
+            if finding.status is Status.WARN and finding.message is not None:
+                # The measurement warns of itself, whatever the policy asks.
+                reasons.append(
+                    Reason(status=Status.WARN, finding=finding.key, message=finding.message)
+                )
             continue
         used.update(i for i, _ in rules)
         worst: tuple[Status, Message, Rule] | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoders import Encoded, encode, load_encoder
 from ..errors import DataError, UsageError
-from .ties import AudioText, ImageText
+from .ties import AudioText, ImageText, ImageTextAudio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,8 @@ class Plan:
     def infos(self) -> list[EncoderInfo]:
         """The records of all models."""
         others = [s.info for models in self.scorers.values() for s in models]
-        return [*self.encoder_infos, *others, *(tie.info for tie in self.ties)]
+        found = [*self.encoder_infos, *others, *(tie.info for tie in self.ties)]
+        return list({info.key: info for info in found}.values())
 
     def scored_by(self, modality: str) -> str:
         """Give a key of the models whose scores stand among a modality's attributes."""
@@ -159,23 +160,29 @@ def make_plan(
         from ..encoders.speech import load_scorer
 
         plan.scorers["audio"] = [load_scorer(name) for name in policy.scorers.get("audio", ())]
+    pictures: ImageText | None = None
+    speech: AudioText | None = None
     if {"image", "text"} <= set(chosen) and policy.ties.image_text:
         from ..encoders.imagetext import load_image_text
 
         model = load_image_text(
             policy.ties.image_text, device=device, allow_download=allow_download, cache=cache
         )
-        plan.ties.append(ImageText(model))
+        pictures = ImageText(model)
+        plan.ties.append(pictures)
     if {"audio", "text"} <= set(chosen) and policy.ties.audio_text:
         from ..encoders.asr import load_transcriber
 
         plan.transcriber = load_transcriber(policy.ties.audio_text, device=device, cache=cache)
-        plan.ties.append(AudioText(plan.transcriber))
+        speech = AudioText(plan.transcriber, plan.encoders["text"][0])
+        plan.ties.append(speech)
         if plan.language is None:
             # Hearing the language of each recording costs as much again as writing it down.
             spoken, share = next(iter(_languages(sides).items()), ("", 0.0))
             if share >= ONE_LANGUAGE and len(spoken) == 2:
                 plan.language = spoken
+    if pictures is not None and speech is not None:
+        plan.ties.append(ImageTextAudio(pictures, speech))
     return plan
 
 

@@ -5,24 +5,32 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..gate.findings import Finding, Gallery, GalleryItem, Interval, Message
+from ..gate.findings import Finding, Gallery, GalleryItem, Interval, Message, Status
 from .explain import GALLERY_ITEMS, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..data import Dataset, Sample
     from ..encoders import Encoded, EncoderInfo, FeatureCache
-    from ..encoders.media import Transcript
+    from ..encoders.media import TextEncoder, Transcript
     from ..gate.policy import Policy
     from .plan import Part
 
-TIE_METRICS = ("consistency_gap", "wer_gap")
+_Floats: TypeAlias = npt.NDArray[np.float64]
+
+TIE_METRICS = (
+    "consistency_gap",
+    "retrieval_recall",
+    "wer_gap",
+    "transcript_similarity",
+    "broken_records",
+)
 """Metrics that a policy may have rules for beside those of single modalities."""
 
 ALIGNED = 60
@@ -33,6 +41,7 @@ FLOOR_CLIPS = 24
 
 _BATCH = 32
 _REPEATS = 10
+_KS = (1, 5, 10)
 
 
 class Tie(Protocol):
@@ -129,9 +138,10 @@ class ImageText:
                 )
             ], []
         features = {
-            role: self._features(sides[role], parts["image"].side(role), pairs[role], cache)
+            role: self.features(sides[role], parts["image"].side(role), pairs[role], cache)
             for role in sides
         }
+        recall = self._recall(features, pairs, policy)
         scores = {role: (a * b).sum(axis=1) for role, (a, b) in features.items()}
         groups = {role: _groups(pairs[role], role) for role in sides}
         images, texts = features["real"]
@@ -157,7 +167,8 @@ class ImageText:
             )
         except ValueError as error:
             why = f"The real pairs give no scale: {error}."
-            return [_unreadable(name, "image+text", self.info.id, n, "tie_no_scale", why)], []
+            found = _unreadable(name, "image+text", self.info.id, n, "tie_no_scale", why)
+            return [found, *recall], []
         try:
             records = consistency(
                 scores["synthetic"],
@@ -194,7 +205,7 @@ class ImageText:
             finding = _unreadable(
                 name, "image+text", self.info.id, n, "tie_cannot_tell", text
             ).model_copy(update={"details": details})
-            return [finding], []
+            return [finding, *recall], []
         half = (gap.relative_interval.high - gap.relative_interval.low) / 2
         finding = Finding(
             kind="tie",
@@ -231,49 +242,118 @@ class ImageText:
                 for i in order
             ),
         )
-        return [finding], [shelf]
+        return [finding, *recall], [shelf]
 
-    def _features(
+    def _recall(
+        self,
+        features: Mapping[str, tuple[_Floats, _Floats]],
+        pairs: Mapping[str, Sequence[_Pair]],
+        policy: Policy,
+    ) -> list[Finding]:
+        """Ask how often an image finds its text among all, and a text its image."""
+        from ..metrics.crossmodal.retrieval import recall_gap
+
+        n = (len(pairs["real"]), len(pairs["synthetic"]))
+        gap = recall_gap(
+            *features["real"],
+            *features["synthetic"],
+            ks=[k for k in _KS if k <= min(n)],
+            contents_real=[p.text for p in pairs["real"]],
+            contents_synthetic=[p.text for p in pairs["synthetic"]],
+            groups_real=_groups(pairs["real"], "real"),
+            groups_synthetic=_groups(pairs["synthetic"], "synthetic"),
+            level=policy.calibration.confidence,
+            seed=policy.seed,
+        )
+        details: dict[str, Any] = {"candidates": gap.synthetic.n}
+        for role, found in (("real", gap.real), ("synthetic", gap.synthetic)):
+            for way in ("image_to_text", "text_to_image"):
+                for recall in getattr(found, way):
+                    details[f"{role}_{way}_at_{recall.k}"] = recall.value
+                    details[f"{role}_{way}_at_{recall.k}_chance"] = recall.chance
+        return [
+            Finding(
+                kind="tie",
+                modality="image+text",
+                metric="retrieval_recall",
+                encoder=self.info.id,
+                value=gap.synthetic.image_to_text[0].value,
+                unit="share",
+                higher_is_better=True,
+                best=1.0,
+                n_real=n[0],
+                n_synthetic=n[1],
+                gap=gap.value,
+                gap_ci=_interval(gap.interval),
+                gap_unit="share of images",
+                details=details,
+            )
+        ]
+
+    def features(
         self, data: Dataset, part: Encoded, pairs: Sequence[_Pair], cache: FeatureCache | None
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    ) -> tuple[_Floats, _Floats]:
+        """Give the rows of images and of texts, whose products are the scores."""
+        return (
+            self.image_rows(data, part, pairs, cache),
+            self.text_rows([p.text for p in pairs], cache),
+        )
+
+    def image_rows(
+        self, data: Dataset, part: Encoded, pairs: Sequence[_Pair], cache: FeatureCache | None
+    ) -> _Floats:
+        """Give the row of each pair's image."""
         from ..data.dataset import Limits
         from ..data.images import decode_image
 
-        def picture(pair: _Pair) -> Any:
-            return decode_image(data.read(pair.sample, "image"), Limits()).pixels
-
         own = self.model.image_encoder.info
         encoded = next((part.features[i.id] for i in part.infos if i.key == own.key), None)
-        sides = (
-            ("image", [bytes.fromhex(part.hashes[p.first]) for p in pairs], picture,
-             self.model.image_features),
-            ("text", [hashlib.sha256(p.text.encode()).digest() for p in pairs],
-             lambda pair: pair.text, self.model.text_features),
-        )  # fmt: skip
-        found = []
-        for name, digests, item, embed in sides:
-            if name == "image" and encoded is not None:
-                # The encode loop has done the work: only the way into the common space is left.
-                rows_of = self.model.image_rows(encoded[[p.first for p in pairs]])
-                found.append(rows_of.astype(np.float64))
-                continue
-            store = cache.records("features", f"{self.info.key}{name}") if cache else None
-            rows: list[npt.NDArray[np.float32] | None] = []
-            for digest in digests:
-                record = store.get(digest) if store else None
-                rows.append(None if record is None else np.frombuffer(record, dtype=np.float32))
-            left = [i for i, row in enumerate(rows) if row is None]
-            for start in range(0, len(left), _BATCH):
-                some = left[start : start + _BATCH]
-                features = np.asarray(embed([item(pairs[i]) for i in some]), dtype=np.float32)
-                for i, row in zip(some, features, strict=True):
-                    rows[i] = row
-                    if store:
-                        store.put(digests[i], row.tobytes())
+        if encoded is not None:
+            # The encode loop has done the work: only the way into the common space is left.
+            rows: _Floats = self.model.image_rows(encoded[[p.first for p in pairs]])
+            return rows.astype(np.float64)
+
+        def embed(some: Sequence[int]) -> Any:
+            return self.model.image_features(
+                [decode_image(data.read(pairs[i].sample, "image"), Limits()).pixels for i in some]
+            )
+
+        digests = [bytes.fromhex(part.hashes[p.first]) for p in pairs]
+        return _rows(digests, embed, f"{self.info.key}image", cache)
+
+    def text_rows(self, texts: Sequence[str], cache: FeatureCache | None) -> _Floats:
+        """Give the row of each text."""
+        digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+        return _rows(
+            digests,
+            lambda some: self.model.text_features([texts[i] for i in some]),
+            f"{self.info.key}text",
+            cache,
+        )
+
+
+def _rows(
+    digests: Sequence[bytes],
+    embed: Callable[[Sequence[int]], Any],
+    key: str,
+    cache: FeatureCache | None,
+) -> _Floats:
+    """Take features from the cache, and compute those that are not there."""
+    store = cache.records("features", key) if cache else None
+    rows: list[npt.NDArray[np.float32] | None] = []
+    for digest in digests:
+        record = store.get(digest) if store else None
+        rows.append(None if record is None else np.frombuffer(record, dtype=np.float32))
+    left = [i for i, row in enumerate(rows) if row is None]
+    for start in range(0, len(left), _BATCH):
+        some = left[start : start + _BATCH]
+        for i, row in zip(some, np.asarray(embed(some), dtype=np.float32), strict=True):
+            rows[i] = row
             if store:
-                store.flush()
-            found.append(np.stack([row for row in rows if row is not None]).astype(np.float64))
-        return found[0], found[1]
+                store.put(digests[i], row.tobytes())
+    if store:
+        store.flush()
+    return np.stack([row for row in rows if row is not None]).astype(np.float64)
 
 
 def _interval(interval: Any) -> Interval:
@@ -285,8 +365,9 @@ def _interval(interval: Any) -> Interval:
 class AudioText:
     """The tie of speech and text: is what a recogniser hears what is written."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, encoder: TextEncoder) -> None:
         self.model = model
+        self.encoder = encoder
         self.info: EncoderInfo = model.info
 
     def measure(
@@ -308,12 +389,9 @@ class AudioText:
         }  # fmt: skip
         if min(n) < policy.min_samples:
             return [Finding(**where, value=None, n_required=policy.min_samples)], []
-        heard = {
-            role: [(parts["audio"].side(role).transcripts or [])[p.first] for p in pairs[role]]
-            for role in sides
-        }
-        counted = Counter(t.language for t in heard["real"])
-        language = policy.ties.language or counted.most_common(1)[0][0]
+        heard = {role: _heard(parts["audio"].side(role), pairs[role]) for role in sides}
+        language = _spoken(heard["real"], policy)
+        alike = self._similarity(parts["text"], pairs, heard, policy, cache)
         try:
             gap = wer_gap(
                 [p.text for p in real],
@@ -328,7 +406,8 @@ class AudioText:
             )
         except ValueError as error:
             why = f"The real recordings give no scale: {error}."
-            return [_unreadable("wer_gap", "audio+text", self.info.id, n, "tie_no_scale", why)], []
+            lost = _unreadable("wer_gap", "audio+text", self.info.id, n, "tie_no_scale", why)
+            return [lost, *alike], []
         artefact = self._floor(
             sides["synthetic"], parts["audio"].right, synthetic, heard["synthetic"], language, cache
         )
@@ -379,16 +458,87 @@ class AudioText:
                     score_text=f"word error rate {rates[i]:.3g}",
                     label=synthetic[i].sample.label,
                     text=shortened(synthetic[i].text),
-                    alignment=tuple(
-                        (str(op), str(wanted), str(got))
-                        for op, wanted, got in gap.synthetic.utterances[i].alignment[:ALIGNED]
-                    ),
+                    alignment=_kept(gap.synthetic.utterances[i].alignment),
                 )
                 for i in order
                 if np.isfinite(rates[i]) and rates[i] > 0
             ),
         )
-        return [finding], [shelf] if shelf.items else []
+        return [finding, *alike, *_artefact(where, artefact)], [shelf] if shelf.items else []
+
+    def _similarity(
+        self,
+        texts: Part,
+        pairs: Mapping[str, Sequence[_Pair]],
+        heard: Mapping[str, Sequence[Transcript]],
+        policy: Policy,
+        cache: FeatureCache | None,
+    ) -> list[Finding]:
+        """Ask how near in meaning what is heard is to what is written: all errors weigh unlike."""
+        from ..metrics.crossmodal.alignment import consistency_gap, derangements
+
+        own = self.encoder.info
+        rows = {}
+        for role, those in pairs.items():
+            part = texts.side(role)
+            at = {sample.id: i for i, sample in enumerate(part.samples)}
+            spoken = [t.text for t in heard[role]]
+            rows[role] = [
+                _unit(part.features[own.id][[at[p.sample.id] for p in those]]),
+                _unit(
+                    _rows(
+                        [hashlib.sha256(text.encode()).digest() for text in spoken],
+                        lambda some, spoken=spoken: self.encoder.embed([spoken[i] for i in some]),  # type: ignore[misc]
+                        f"{own.key}heard",
+                        cache,
+                    )
+                ),
+            ]
+        real, synthetic = pairs["real"], pairs["synthetic"]
+        scores = {role: (written * said).sum(axis=1) for role, (written, said) in rows.items()}
+        written, said = rows["real"]
+        try:
+            partners = derangements(
+                len(real),
+                repeats=_REPEATS,
+                groups=_groups(real, "real"),
+                contents=[p.text for p in real],
+                seed=policy.seed,
+            )
+            gap = consistency_gap(
+                scores["real"],
+                scores["synthetic"],
+                np.einsum("nd,rnd->rn", written, said[partners]),
+                groups_real=_groups(real, "real"),
+                groups_synthetic=_groups(synthetic, "synthetic"),
+                partners=partners,
+                level=policy.calibration.confidence,
+                seed=policy.seed,
+            )
+        except ValueError:  # one sentence throughout: there is no wrong partner to compare with
+            return []
+        if gap.relative is None or gap.relative_interval is None:
+            return []
+        return [
+            Finding(
+                kind="tie",
+                modality="audio+text",
+                metric="transcript_similarity",
+                encoder=own.id,
+                value=float(scores["synthetic"].mean()),
+                unit="cosine",
+                higher_is_better=True,
+                best=1.0,
+                n_real=len(real),
+                n_synthetic=len(synthetic),
+                gap=gap.relative,
+                gap_ci=_interval(gap.relative_interval),
+                gap_unit="share of pairs mismatched",
+                p_value=gap.p_value,
+                p_method="permutation of real and synthetic pairs",
+                details={"mean_real": float(scores["real"].mean()), "auc": gap.auc},
+            )
+        ]
 
     def _floor(
         self,
@@ -437,3 +587,232 @@ class AudioText:
             "floor_matters": found.changed,
             "floor_clips": len(some),
         }
+
+
+def _artefact(where: Mapping[str, Any], found: Mapping[str, Any]) -> list[Finding]:
+    """Warn where noise that nobody hears changes the errors."""
+    if not found.get("floor_matters"):
+        return []
+    change, p = found["floor_change"], found["floor_p"]
+    return [
+        Finding(
+            **{**where, "metric": "recogniser_artefact"},
+            value=change,
+            unit="errors per word",
+            best=0.0,
+            p_value=p,
+            p_method="permutation, paired by recording",
+            status=Status.WARN,
+            message=Message(
+                id="recogniser_artefact",
+                text=f"Noise at −50 dBFS, which nobody hears, changes the word error rate by "
+                f"{change:+.3f} (p {p:.3g}): a part of the errors are the recogniser's own. Judge "
+                "with another recogniser, or add such noise to both sets.",
+                params={"change": round(change, 4), "p": p},
+            ),
+        )
+    ]
+
+
+def _heard(part: Encoded, pairs: Sequence[_Pair]) -> list[Transcript]:
+    return [(part.transcripts or [])[p.first] for p in pairs]
+
+
+def _spoken(heard: Sequence[Transcript], policy: Policy) -> str:
+    """Give the language of the speech: the policy's, else what most recordings are in."""
+    return policy.ties.language or Counter(t.language for t in heard).most_common(1)[0][0]
+
+
+def _unit(rows: npt.NDArray[np.floating]) -> _Floats:
+    """Normalise rows; one of zeros, as of an empty text, stays and is like nothing."""
+    x = rows.astype(np.float64)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    unit: _Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    return unit
+
+
+class ImageTextAudio:
+    """The triangle of image, text and speech: where does a record break."""
+
+    def __init__(self, image_text: ImageText, audio_text: AudioText) -> None:
+        self.image_text = image_text
+        self.audio_text = audio_text
+        self.info: EncoderInfo = image_text.info
+
+    def measure(
+        self,
+        sides: Mapping[str, Dataset],
+        parts: Mapping[str, Part],
+        policy: Policy,
+        cache: FeatureCache | None,
+    ) -> tuple[list[Finding], list[Gallery]]:
+        """Judge the three ties of each synthetic record, and say which part fits neither other."""
+        from ..metrics.crossmodal.alignment import derangements
+        from ..metrics.crossmodal.triangle import TIES, triangle_breaks
+        from ..metrics.text.wer import word_errors
+
+        seen = {role: _pairs(parts["image"].side(role)) for role in sides}
+        rows = {
+            role: {s.id: i for i, s in enumerate(parts["audio"].side(role).samples)}
+            for role in sides
+        }
+        images = {r: [p for p in pairs if p.sample.id in rows[r]] for r, pairs in seen.items()}
+        sounds = {
+            role: [_Pair(p.sample, rows[role][p.sample.id], p.text) for p in pairs]
+            for role, pairs in images.items()
+        }
+        real, synthetic = images["real"], images["synthetic"]
+        n = (len(real), len(synthetic))
+        where: dict[str, Any] = {
+            "kind": "tie", "modality": "image+audio+text", "metric": "broken_records",
+            "encoder": f"{self.info.id}, {self.audio_text.info.id}", "n_real": n[0],
+            "n_synthetic": n[1],
+        }  # fmt: skip
+        if min(n) < policy.min_samples:
+            return [Finding(**where, value=None, n_required=policy.min_samples)], []
+        heard = {role: _heard(parts["audio"].side(role), sounds[role]) for role in sides}
+        language = _spoken(heard["real"], policy)
+        try:
+            partners = derangements(
+                n[0],
+                repeats=_REPEATS,
+                groups=_groups(real, "real"),
+                contents=[p.text for p in real],
+                seed=policy.seed,
+            )
+            errors = {
+                role: word_errors(
+                    [p.text for p in sounds[role]],
+                    [t.text for t in heard[role]],
+                    language=language,
+                )
+                for role in sides
+            }
+            mixed = word_errors(
+                [p.text for p in real] * _REPEATS,
+                [heard["real"][i].text for i in partners.ravel()],
+                language=language,
+            )
+        except ValueError as error:
+            why = f"The real records give no scale: {error}."
+            return [
+                _unreadable("broken_records", where["modality"], where["encoder"], n,
+                            "tie_no_scale", why)
+            ], []  # fmt: skip
+        pictures, written, said = (
+            {
+                role: (
+                    self.image_text.image_rows(
+                        sides[role], parts["image"].side(role), images[role], cache
+                    )
+                    if what == "image"
+                    else self.image_text.text_rows(
+                        [p.text for p in images[role]]
+                        if what == "text"
+                        else [t.text for t in heard[role]],
+                        cache,
+                    )
+                )
+                for role in sides
+            }
+            for what in ("image", "text", "heard")
+        )
+        agreement = {
+            role: {
+                "image+text": (pictures[role] * written[role]).sum(axis=1),
+                "audio+text": -np.array([u.rate for u in errors[role].utterances]),
+                "image+audio": (pictures[role] * said[role]).sum(axis=1),
+            }
+            for role in sides
+        }
+        shuffled = {
+            "image+text": np.einsum("nd,rnd->rn", pictures["real"], written["real"][partners]),
+            "audio+text": -np.array([u.rate for u in mixed.utterances]).reshape(partners.shape),
+            "image+audio": np.einsum("nd,rnd->rn", pictures["real"], said["real"][partners]),
+        }
+        judged = {
+            tie: _p_values(
+                agreement["synthetic"][tie], agreement["real"][tie], shuffled[tie], partners,
+                _groups(real, "real"),
+            )
+            for tie in TIES
+        }  # fmt: skip
+        least = max((p[1] for p in judged.values()), default=0.0)
+        found = triangle_breaks(
+            *(judged[tie][0] for tie in TIES),
+            alpha=policy.alpha,
+            least=least,
+            groups=_groups(synthetic, "synthetic"),
+            confidence=policy.calibration.confidence,
+        )
+        beyond = found.interval
+        finding = Finding(
+            **where,
+            value=found.share,
+            unit="share",
+            higher_is_better=False,
+            best=0.0,
+            gap=found.share - found.false_alarms,
+            gap_ci=Interval(
+                low=beyond.low - found.false_alarms,
+                high=beyond.high - found.false_alarms,
+                level=beyond.level,
+                method=beyond.method,
+            ),
+            gap_unit="share of records beyond false alarms",
+            details={
+                "false_alarms": found.false_alarms,
+                "p_of_a_tie": found.level,
+                "cannot_tell": [tie for tie in TIES if np.isnan(judged[tie][0]).all()],
+                **{f"broken_{place}": count for place, count in sorted(found.counts.items())},
+            },
+        )
+        order = np.argsort(found.weakest, kind="stable")
+        shelves = [
+            Gallery(
+                id=f"broken_{place.replace('+', '_')}",
+                encoder=where["encoder"],
+                modality="image+audio+text",
+                items=tuple(
+                    GalleryItem(
+                        side="synthetic",
+                        sample=synthetic[i].sample.id,
+                        score=float(found.weakest[i]),
+                        score_text=f"p {found.weakest[i]:.3g}",
+                        label=synthetic[i].sample.label,
+                        text=shortened(synthetic[i].text),
+                        alignment=_kept(errors["synthetic"].utterances[i].alignment),
+                    )
+                    for i in [i for i in order if found.places[i] == place][:GALLERY_ITEMS]
+                ),
+            )
+            for place in sorted(found.counts)
+        ]
+        return [finding], shelves
+
+
+def _p_values(
+    scores: _Floats, matched: _Floats, shuffled: _Floats, partners: Any, groups: Any
+) -> tuple[_Floats, float]:
+    """Give each record's p-value, NaN where there is none, and the least that there can be."""
+    from ..metrics.crossmodal.alignment import consistency
+
+    there, usable = np.isfinite(scores), np.isfinite(matched)
+    least = 1 / (len(set(groups) if groups is not None else matched) + 1)
+    p = np.full(scores.size, np.nan)
+    if there.sum() < 2 or not usable.all() or not np.isfinite(shuffled).all():
+        return p, least
+    try:
+        found = consistency(
+            scores[there], matched, shuffled, alpha=max(least, 0.05), matched_groups=groups,
+            partners=partners,
+        )  # fmt: skip
+    except ValueError:  # real pairs score under shuffled ones: this tie says nothing
+        return p, least
+    if found.can_tell:
+        p[there] = found.p_values
+    return p, least
+
+
+def _kept(alignment: Sequence[tuple[str, str, str]]) -> tuple[tuple[str, str, str], ...]:
+    return tuple((str(op), str(wanted), str(got)) for op, wanted, got in alignment[:ALIGNED])

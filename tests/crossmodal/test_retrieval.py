@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalRecall
 
-from evalsuite.metrics.crossmodal.retrieval import _found, retrieval_recall
+from evalsuite.metrics.crossmodal.retrieval import _found, recall_gap, retrieval_recall
 
 
 def features(n: int, noise: float, seed: int, d: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -122,3 +122,42 @@ def test_wrong_input_is_refused() -> None:
         retrieval_recall(x, x, ks=[5])
     with pytest.raises(ValueError, match="contents"):
         retrieval_recall(x, x, ks=[1], contents=["a"])
+
+
+def test_the_gap_compares_as_many_pairs_on_either_side() -> None:
+    real, synthetic = features(200, 0.3, seed=0), features(40, 2.0, seed=1)
+    gap = recall_gap(*real, *synthetic, ks=[1, 5])
+    assert gap.real.n == gap.synthetic.n == 40
+    assert gap.synthetic == retrieval_recall(*synthetic, ks=[1, 5])
+    first = gap.real.image_to_text[0].value - gap.synthetic.image_to_text[0].value
+    assert gap.value == first > 0.3
+    assert gap.interval.low > 0
+    assert recall_gap(*synthetic, *real, ks=[1]).value == pytest.approx(
+        -recall_gap(*real, *synthetic, ks=[1], seed=0).value, abs=0.15
+    )
+
+
+def test_the_interval_of_the_gap_is_newcombes() -> None:
+    n, z = 200, 1.959964
+    ends = []
+    pairs = []
+    for right in (160, 120):
+        texts = np.c_[np.eye(n), np.zeros(n)]
+        texts[right:] = np.eye(n + 1)[n]
+        texts[right:, :n] -= 0.1  # these are like no image
+        pairs += [np.c_[np.eye(n), np.zeros(n)], texts]
+        middle = (right + z * z / 2) / (n + z * z)
+        half = z / (n + z * z) * np.sqrt(right * (n - right) / n + z * z / 4)
+        ends.append((right / n, middle - half, middle + half))
+    (a, low_a, high_a), (b, low_b, high_b) = ends
+    gap = recall_gap(*pairs, ks=[1])
+    assert gap.value == pytest.approx(0.2)
+    # The spread of n draws is taken with n - 1, hence the tolerance.
+    assert gap.interval.low == pytest.approx(0.2 - np.hypot(a - low_a, high_b - b), abs=5e-4)
+    assert gap.interval.high == pytest.approx(0.2 + np.hypot(high_a - a, b - low_b), abs=5e-4)
+
+
+def test_texts_of_other_images_are_refused_by_number() -> None:
+    x, y = features(20, 1.0, seed=0)
+    with pytest.raises(ValueError, match="20 images and 19 texts"):
+        recall_gap(x, y, x, y[:19])
