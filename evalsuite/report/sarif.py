@@ -73,7 +73,7 @@ def render_sarif(result: GateResult | AuditResult, *, base: str = "") -> str:
                 "tool": {
                     "driver": {
                         "name": "evalsuite",
-                        "semanticVersion": result.evalsuite_version,
+                        "version": result.evalsuite_version,
                         "rules": list(rules.values()),
                     }
                 },
@@ -155,7 +155,7 @@ def _audited(
                 _result(
                     rule, check.status, text, _within(base, e.place.uri), e.place.line,
                     f"{check.key}\n{e.sample}\n{e.partner}\n{e.message.id}"
-                    f"{e.message.params.get('kind', '')}",
+                    f"{e.message.params.get('kind') or e.message.params.get('field') or ''}",
                 ),
             )  # fmt: skip
 
