@@ -9,7 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audio.attributes import audio_attributes as audio_attributes
+    from .audio.naturalness import naturalness_gap as naturalness_gap
+    from .audio.naturalness import prosody_features as prosody_features
     from .catalogue import list_metrics as list_metrics
+    from .crossmodal.alignment import clip_score as clip_score
+    from .crossmodal.alignment import consistency as consistency
+    from .crossmodal.alignment import consistency_gap as consistency_gap
+    from .crossmodal.alignment import derangements as derangements
+    from .crossmodal.alignment import ref_clip_score as ref_clip_score
+    from .crossmodal.chain import HopScores as HopScores
+    from .crossmodal.chain import chain_decay as chain_decay
+    from .crossmodal.chain import link_chains as link_chains
+    from .crossmodal.retrieval import recall_gap as recall_gap
+    from .crossmodal.retrieval import retrieval_recall as retrieval_recall
+    from .crossmodal.triangle import triangle_breaks as triangle_breaks
     from .distribution.classifier import classifier_two_sample_test as classifier_two_sample_test
     from .distribution.copying import copy_tests as copy_tests
     from .distribution.copying import exact_duplicates as exact_duplicates
@@ -48,6 +62,14 @@ if TYPE_CHECKING:
     from .streaming.transport import MaxSlicedWasserstein as MaxSlicedWasserstein
     from .streaming.transport import SinkhornDivergence as SinkhornDivergence
     from .streaming.transport import SlicedWasserstein as SlicedWasserstein
+    from .text.attributes import text_attributes as text_attributes
+    from .text.copies import near_copies as near_copies
+    from .text.diversity import diversity_gap as diversity_gap
+    from .text.diversity import text_diversity as text_diversity
+    from .text.leakage import label_leakage as label_leakage
+    from .text.wer import floor_artefact as floor_artefact
+    from .text.wer import wer_gap as wer_gap
+    from .text.wer import word_errors as word_errors
     from .utility.probes import utility_tests as utility_tests
     from .utility.subgroups import subgroup_tests as subgroup_tests
 
@@ -55,6 +77,40 @@ _WHERE = {
     name: module
     for module, names in {
         ".catalogue": ("list_metrics",),
+        ".audio.attributes": ("audio_attributes",),
+        ".audio.naturalness": (
+            "naturalness_gap",
+            "prosody_features",
+        ),
+        ".crossmodal.alignment": (
+            "clip_score",
+            "consistency",
+            "consistency_gap",
+            "derangements",
+            "ref_clip_score",
+        ),
+        ".crossmodal.chain": (
+            "HopScores",
+            "chain_decay",
+            "link_chains",
+        ),
+        ".crossmodal.retrieval": (
+            "recall_gap",
+            "retrieval_recall",
+        ),
+        ".crossmodal.triangle": ("triangle_breaks",),
+        ".text.attributes": ("text_attributes",),
+        ".text.copies": ("near_copies",),
+        ".text.diversity": (
+            "diversity_gap",
+            "text_diversity",
+        ),
+        ".text.leakage": ("label_leakage",),
+        ".text.wer": (
+            "floor_artefact",
+            "wer_gap",
+            "word_errors",
+        ),
         ".distribution.classifier": ("classifier_two_sample_test",),
         ".distribution.copying": ("copy_tests", "exact_duplicates"),
         ".distribution.diversity": ("vendi_ratio", "vendi_score"),
