@@ -83,6 +83,11 @@ class NotDone(Value):
     modality: str = "any"
     message: Message
 
+    @property
+    def key(self) -> str:
+        """As :attr:`Check.key`."""
+        return self.id if self.modality == "any" else f"{self.id}/{self.modality}"
+
 
 class Suspect(Value):
     """A label that a model trained on the other samples does not believe."""

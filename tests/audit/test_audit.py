@@ -458,6 +458,15 @@ def test_wrong_claims_are_refused(text: str, said: str, tmp_path: Path) -> None:
         load_claims(tmp_path / "claims.yaml")
 
 
+def test_the_examples_of_the_documentation_are_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "audit.md").read_text("utf-8")
+    policy, claims = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "p.yaml").write_text(policy)
+    (tmp_path / "c.yaml").write_text(claims)
+    assert load_audit_policy(tmp_path / "p.yaml")[0].missing_fields == "fail"
+    assert load_claims(tmp_path / "c.yaml").class_bounds("clean", 1000) == (500, 600)
+
+
 def test_class_claims_are_bounds(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "tolerance: 0.1\nclasses: {a: 50, b: 0.25, c: {count: 7, tolerance: 0.0}, d: {share: 0.5}}"
@@ -497,7 +506,7 @@ def test_command(home: Home, tmp_path: Path) -> None:
             (home / "clean" / str(row["file_name"])).read_bytes()
         )
     (small / "croissant.json").write_text("[" * 100_000)
-    (tmp_path / "claims.yaml").write_text("samples: {min: 4}")
+    (tmp_path / "claims.yaml").write_text("samples: {min: 4}\nclasses: {cell: 3}\n")
     done = subprocess.run(
         [*command, "vendor", "--claims", "claims.yaml", "--out", "out", "--lang", "ja"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -505,6 +514,7 @@ def test_command(home: Home, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("FAIL: vendor")
     assert "Promised 4–, but delivered 3" in done.stdout
+    assert "Promised cell 3, but delivered cell 0" in done.stdout
     assert "croissant.json cannot be read" in done.stdout
     assert "not possible: " in done.stdout
     log = json.loads((tmp_path / "out" / "audit.sarif").read_text())
