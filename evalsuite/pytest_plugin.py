@@ -58,9 +58,8 @@ def gap_gate(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Ga
 
         unknown = set(allow) - {s.value for s in Status if s is not Status.INFO}
         if unknown or not allow:
-            raise UsageError(
-                f"allow names no verdict: {', '.join(sorted(unknown)) or 'it is empty'}"
-            )
+            named = ", ".join(sorted(unknown)) or "it is empty"
+            raise UsageError(f"allow must name verdicts, as pass and warn: {named}")
         count += 1
         out = _folder(request, tmp_path, count)
         chosen = policy if policy is not None else request.config.getoption("--gap-policy")
