@@ -136,7 +136,9 @@ def audit(
             "ties": gate_policy.ties.model_copy(update={"image_text": None, "audio_text": None})
         }
     )
-    reference = open_dataset(real) if real is not None else beside or data
+    reference = open_dataset(real) if real is not None else data
+    if real is None and beside is not None and set(beside.modalities) & set(data.modalities):
+        reference = beside
     encoded = {name: part.right for name, part in (gated.parts if gated else {}).items()}
     alone = make_plan(
         bare,
@@ -638,6 +640,8 @@ def _quality(book: Book) -> None:
     if book.gate is None:
         for check in ("gate", "drift", "subgroups"):
             book.skip(check, "quality", "needs_real")
+        if len(book.data.modalities) > 1:
+            book.skip("consistency", "quality", "needs_real")
         return
     result = book.gate.result
     judged = [f for f in result.findings if f.status is not Status.INFO]
@@ -651,19 +655,20 @@ def _quality(book: Book) -> None:
             details={"reasons": [r.message.text for r in result.reasons]},
         )
     )
-    drifted, measured = (
-        len(result.explanations),
-        sum(f.kind == "attribute" for f in result.findings),
-    )
-    book.checks.append(
-        Check(
-            id="drift",
-            area="quality",
-            status=Status.WARN if drifted else Status.PASS,
-            message=say("drift", count=drifted, of=measured),
-            details={"attributes": [m.text for m in result.explanations]},
+    drifted = len(result.explanations)
+    measured = sum(f.kind == "attribute" for f in result.findings)
+    if measured:
+        book.checks.append(
+            Check(
+                id="drift",
+                area="quality",
+                status=Status.WARN if drifted else Status.PASS,
+                message=say("drift", count=drifted, of=measured),
+                details={"attributes": [m.text for m in result.explanations]},
+            )
         )
-    )
+    else:
+        book.skip("drift", "quality", "too_few")
     for tie in (f for f in result.findings if f.kind == "tie"):
         if tie.status is Status.INFO or tie.message is None:
             continue

@@ -202,6 +202,24 @@ def test_without_real_data_it_says_what_it_did_not_look_at(home: Home) -> None:
     assert found.result.verdict in (Status.PASS, Status.WARN)
 
 
+def test_too_few_samples_are_no_pass(home: Home, tmp_path: Path) -> None:
+    for name in ("clean", "real"):
+        (tmp_path / name).mkdir()
+        for row in rows(home / name)[:4]:
+            file = str(row["file_name"])
+            (tmp_path / name / file).write_bytes((home / name / file).read_bytes())
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("a test set of another kind")
+    found = audit(
+        tmp_path / "clean", real=tmp_path / "real", holdout=tmp_path / "texts", cache=home.cache
+    )
+    assert (found.result.verdict, found.result.exit_code) == (Status.INCONCLUSIVE, 4)
+    why = {s.id: s.message.id.removeprefix("audit_skip_") for s in found.result.not_done}
+    assert why["drift"] == why["mode_collapse"] == why["near_copies_of_real"] == "too_few"
+    assert why["exact_copies_of_holdout"] == "not_there"
+    assert check(found, "exact_copies_of_real/image").status is Status.PASS
+
+
 def test_texts(tmp_path: Path) -> None:
     subjects = ["cell", "module", "frame", "cable", "panel", "fuse", "relay", "sensor"]
     real = [
