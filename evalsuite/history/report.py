@@ -276,16 +276,12 @@ def _waivers(
     rows: list[list[Cell]] = []
     for w in sorted(waivers, key=lambda w: w.expires):
         if today > w.expires:
-            state, status = "expired", Status.ERROR
-        elif any(w.holds(key, today) for key in keys):
-            state, status = "holds", Status.WARN
+            state = "expired"
         else:
-            state, status = "unused", Status.INFO
-        rows.append(
-            [w.finding, status, tr.t(f"history.waiver.{state}"), w.expires.isoformat(), w.owner,
-             w.reason]
-        )  # fmt: skip
-    names = ("finding", "status", "state", "until", "owner", "reason")
+            state = "holds" if any(w.holds(key, today) for key in keys) else "unused"
+        told = tr.t(f"history.waiver.{state}")
+        rows.append([w.finding, told, w.expires.isoformat(), w.owner, w.reason])
+    names = ("finding", "state", "until", "owner", "reason")
     head = [tr.t(f"history.col.{name}") for name in names]
     return Section(tr.t("history.waivers"), tr.t("history.waivers.lead"), [Table(head, rows)])
 

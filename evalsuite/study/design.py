@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -36,6 +37,8 @@ MAX_BYTES = 40_000_000
 MAX_TRIALS = 2000
 DEFAULT_N = 30
 DEFAULT_RATERS = 8
+
+_ENDING = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 
 CHOICES: dict[Kind, tuple[int, ...]] = {
     "mos": (5, 4, 3, 2, 1),
@@ -378,8 +381,8 @@ class _Draw:
     def pairs(self, i: int, j: int, n: int) -> None:
         """Draw n pairs of two sets: of the same id where both have it, else of the same label."""
         left, right = self.usable[i], self.usable[j]
-        by_id = {s.id: s for s in right}
-        same = [(s, by_id[s.id]) for s in left if s.id in by_id]
+        there, here = _by_stem(right), _by_stem(left)
+        same = [(s, there[stem]) for stem, s in here.items() if stem in there]
         if len(same) >= n:
             self._paired("id")
             self.rng.shuffle(same)
@@ -500,6 +503,16 @@ class _Draw:
 
     def _token(self) -> str:
         return f"{self.rng.getrandbits(64):016x}"
+
+
+def _by_stem(samples: Sequence[Sample]) -> dict[str, Sample]:
+    """Give samples by id without a file's ending, so that u1.wav meets u1.mp3.
+
+    Two of one set that differ in their ending alone are left out: which is meant is not known.
+    """
+    stems = [_ENDING.sub("", s.id) for s in samples]
+    counts = Counter(stems)
+    return {stem: s for stem, s in zip(stems, samples, strict=True) if counts[stem] == 1}
 
 
 def _fit(

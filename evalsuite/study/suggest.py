@@ -145,12 +145,12 @@ def _one(
         return Suggestion.model_validate({**base, "tolerance": None, "why": str(error)})
     most, least = max(by_name[n] for n in good), min(by_name[n] for n in bad)
     told = {**base, "tau": tau.value, "unacceptable_from": least, "tolerance": None}
-    if tau.interval.low <= 0:
-        told["why"] = "does not go with people's marks by more than chance"
-    elif most >= least:
+    if most >= least:
         told["why"] = (
             f"a set with gap {number(most)} was accepted, one with {number(least)} was not"
         )
+    elif tau.interval.low <= 0:
+        told["why"] = "does not go with people's marks by more than chance"
     elif most <= 0:
         told["why"] = "the accepted sets have no gap: any small tolerance would fit"
     else:

@@ -49,9 +49,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (home / side).mkdir()
         for i in range(6):
             tone = 0.3 * np.sin(2 * np.pi * (200 + 40 * i) * time) * np.hanning(8000)
-            soundfile.write(
-                home / side / f"u{i}.wav", tone + 0.01 * (k + 1) * rng.normal(size=8000), 16000
-            )
+            noisy = tone + 0.01 * (k + 1) * rng.normal(size=8000)
+            soundfile.write(home / side / f"u{i}.{('wav', 'flac')[k]}", noisy, 16000)
             (home / side / f"u{i}.txt").write_text(f"tone number {i} <b>&amp; more</b>")
     return home / "human", home / "tts"
 

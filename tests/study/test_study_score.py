@@ -418,9 +418,24 @@ def test_a_tolerance_is_refused_where_too_little_was_rated(tmp_path: Path) -> No
     turned = [gated(f"data/s{k}", 0.3 - 0.03 * k) for k in range(8)]
     (kid,) = [s for s in suggest_tolerances(study, turned, margin=0.75) if s.metric == "kid"]
     assert kid.tolerance is None
-    assert "does not go with" in (kid.why or "")
+    assert "was accepted, one with" in (kid.why or "")
     with pytest.raises(DataError, match="bear out no tolerance"):
         suggested_policy((kid,), study)
+
+
+def test_a_metric_that_orders_one_set_wrongly_gets_no_tolerance(tmp_path: Path) -> None:
+    files, _ = ladder(tmp_path, n=8)
+    study = score_study(tmp_path, files)
+    gaps = {f"s{k}": 0.02 + 0.03 * k for k in range(8)}
+    straight = [gated(f"data/{s}", gap) for s, gap in gaps.items()]
+    (kid,) = [s for s in suggest_tolerances(study, straight, margin=0.75) if s.metric == "kid"]
+    last = next(s for s, gap in gaps.items() if gap == kid.tolerance)
+    first = next(s for s, gap in gaps.items() if gap == kid.unacceptable_from)
+    gaps[last], gaps[first] = gaps[first], gaps[last]
+    crossed = [gated(f"data/{s}", gap) for s, gap in gaps.items()]
+    (kid,) = [s for s in suggest_tolerances(study, crossed, margin=0.75) if s.metric == "kid"]
+    assert kid.tolerance is None
+    assert "was accepted, one with" in (kid.why or "")
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
