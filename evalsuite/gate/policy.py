@@ -142,7 +142,8 @@ class Policy(_Strict):
         Field(description="Modality to the encoders that measure it."),
     ] = {
         "image": ("efficientnet_lite0",),
-        "audio": ("whisper_base_encoder",),
+        # Whisper's hears words through noise, and does not see it; the spectrum's does.
+        "audio": ("whisper_base_encoder", "logmel_stats"),
         "text": ("minilm_l6",),
     }
     scorers: Annotated[
