@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..gate.findings import Status
 from .i18n import Translator
 from .markdown import render_markdown
+from .redact import redact_result
 from .render import result_id
 from .text import clean
 
@@ -35,6 +36,7 @@ def github_outputs(
     result: GateResult,
     *,
     lang: str = "en",
+    redact: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Append the summary and the step's outputs, and give the annotations to print.
@@ -49,6 +51,8 @@ def github_outputs(
     result : GateResult
     lang : {"en", "ja"}
         Of the summary.
+    redact : bool
+        Leave names and text from the data out, as the report does.
     environment : mapping, optional
         In place of ``os.environ``.
 
@@ -64,6 +68,8 @@ def github_outputs(
     DataError
         If one of the files cannot be written.
     """
+    if redact:
+        result = redact_result(result)
     env = os.environ if environment is None else environment
     summary = env.get("GITHUB_STEP_SUMMARY")
     if summary:

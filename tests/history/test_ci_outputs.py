@@ -40,6 +40,16 @@ def test_summary_outputs_and_annotations(tmp_path: Path, make: Callable[..., Any
     assert "50%25 done" in lines[2]
 
 
+def test_redacted_outputs_name_no_data(tmp_path: Path, make: Callable[..., Any]) -> None:
+    result = make(1, {"kid": 0.4}, name="secret customer")
+    env = {"GITHUB_STEP_SUMMARY": str(tmp_path / "sum"), "GITHUB_OUTPUT": str(tmp_path / "out")}
+    lines = github_outputs(result, redact=True, environment=env)
+    told = (tmp_path / "sum").read_text() + (tmp_path / "out").read_text() + "".join(lines)
+    assert "secret customer" not in told
+    github_outputs(result, environment=env)
+    assert "secret customer" in (tmp_path / "sum").read_text()
+
+
 def test_a_summary_that_has_no_room_says_so_and_no_more(
     tmp_path: Path, make: Callable[..., Any]
 ) -> None:
@@ -109,7 +119,7 @@ def test_the_action_passes_hostile_inputs_as_text(tmp_path: Path) -> None:
     }  # fmt: skip
     subprocess.run(["bash", "-e", "-c", gate["run"]], env=env, cwd=tmp_path, check=True)
     seen = (tmp_path / "seen").read_text().splitlines()
-    assert seen == ["gate", "--out", "o", "--github", "--policy", "p q.yaml", "--strict", "--",
+    assert seen == ["gate", "--out", "o", "--policy", "p q.yaml", "--strict", "--",
                     evil, "-x"]  # fmt: skip
     assert not (tmp_path / "pwned").exists()
     for name, output in action["outputs"].items():
