@@ -549,7 +549,11 @@ def _near(
         book.example(
             part.samples[row].id,
             say(
-                "near_certain" if k < found.certain else "near_unsure",
+                "near_unsure"
+                if k >= found.certain
+                else "near_certain"
+                if distance < found.threshold
+                else "near_pixels",
                 other=others.samples[other].id,
                 distance=distance,
                 threshold=found.threshold,

@@ -34,7 +34,8 @@ class NearCopies:
         Row of each near copy, and of the sample that it is near to; the surest first.
     certain : int
         How many of the first are nearer than half of what the nearest two real samples are to one
-        another, in features or in pixels.
+        another, in features; or in pixels, where the features are no farther than half of the
+        real ones.
     unsure : int
         Rows under the quantile of the yardstick, among them those that are certain.
     distances : tuple of float
@@ -144,7 +145,9 @@ def near_copies(
         neighbours = yard if alone else base
         beside = (yard_rows if alone else target_rows)[where[:, 0]]
         apart = _pixels(yard, yard_rows, neighbours, beside)
-        certain |= _pixels(queries, q, target, partner) < CERTAIN * apart.min()
+        alike = _pixels(queries, q, target, partner) < CERTAIN * apart.min()
+        # Two plain pictures can have the same pixels by chance; the encoder sees more than these.
+        certain |= alike & (distance <= np.median(measure))
     unsure = int(under.sum())
     p_value = None
     if not own:

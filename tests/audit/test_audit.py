@@ -128,6 +128,8 @@ def test_copies_are_found_and_named(home: Home, bad: Audit) -> None:
     found = {k: v for k, v in pairs.items() if resaved.get(k) == v}
     assert len(found) >= 5, pairs  # all six here, each with its original
     assert near.status is Status.FAIL
+    inside = check(bad, "near_duplicates/image")
+    assert {e.sample for e in inside.examples[: inside.count]} == {"located.jpg", listed[33]}
     for role, sample in (("vendor", "resaved24.jpg"), ("real", real[24])):
         assert Image.open(io.BytesIO(bad.thumbnails[role, sample])).size[0] <= 64
 
