@@ -66,15 +66,17 @@ def _common(
 
 
 def _say(result: GateResult, out: Path) -> None:
-    typer.echo(
-        f"{result.verdict.value.upper()}: {result.synthetic.name} against {result.real.name}"
-    )
+    from .report.text import clean
+
+    # Names come from data: on a terminal they must not move the cursor, nor command a CI server.
+    synthetic, real = clean(result.synthetic.name, 120), clean(result.real.name, 120)
+    typer.echo(f"{result.verdict.value.upper()}: {synthetic} against {real}")
     for reason in result.reasons[:SHOWN_REASONS]:
-        typer.echo(f"  {reason.status.value}: {reason.message.text}")
+        typer.echo(f"  {reason.status.value}: {clean(reason.message.text, 600)}")
     if len(result.reasons) > SHOWN_REASONS:
         typer.echo(f"  and {len(result.reasons) - SHOWN_REASONS} more in the report")
     for message in result.explanations[:SHOWN_REASONS]:
-        typer.echo(f"  seen: {message.text}")
+        typer.echo(f"  seen: {clean(message.text, 600)}")
     for data in (result.real, result.synthetic):
         if data.n_used < data.n_found:
             kinds = ", ".join(f"{n} {kind}" for kind, n in data.problems.items())
@@ -136,7 +138,7 @@ def gate(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from .report.github import github_outputs
 
-        for line in github_outputs(run.result, lang=lang.value):
+        for line in github_outputs(run.result, lang=lang.value, redact=redact):
             typer.echo(line)
     raise typer.Exit(run.result.exit_code)
 
