@@ -30,6 +30,7 @@ TIE_METRICS = (
     "wer_gap",
     "transcript_similarity",
     "broken_records",
+    "chain_loss",
 )
 """Metrics that a policy may have rules for beside those of single modalities."""
 
@@ -651,17 +652,11 @@ class ImageTextAudio:
         from ..metrics.crossmodal.triangle import TIES, triangle_breaks
         from ..metrics.text.wer import word_errors
 
-        seen = {role: _pairs(parts["image"].side(role)) for role in sides}
-        rows = {
-            role: {s.id: i for i, s in enumerate(parts["audio"].side(role).samples)}
-            for role in sides
-        }
-        images = {r: [p for p in pairs if p.sample.id in rows[r]] for r, pairs in seen.items()}
-        sounds = {
-            role: [_Pair(p.sample, rows[role][p.sample.id], p.text) for p in pairs]
-            for role, pairs in images.items()
-        }
-        real, synthetic = images["real"], images["synthetic"]
+        triples = {role: _triples(parts, role) for role in sides}
+        images = {role: [t.image for t in found] for role, found in triples.items()}
+        sounds = {role: [t.sound for t in found] for role, found in triples.items()}
+        groups = {role: _sources(found, role) for role, found in triples.items()}
+        real, synthetic = sounds["real"], sounds["synthetic"]
         n = (len(real), len(synthetic))
         where: dict[str, Any] = {
             "kind": "tie", "modality": "image+audio+text", "metric": "broken_records",
@@ -676,7 +671,7 @@ class ImageTextAudio:
             partners = derangements(
                 n[0],
                 repeats=_REPEATS,
-                groups=_groups(real, "real"),
+                groups=groups["real"],
                 contents=[p.text for p in real],
                 seed=policy.seed,
             )
@@ -707,7 +702,7 @@ class ImageTextAudio:
                     )
                     if what == "image"
                     else self.image_text.text_rows(
-                        [p.text for p in images[role]]
+                        [p.text for p in sounds[role]]
                         if what == "text"
                         else [t.text for t in heard[role]],
                         cache,
@@ -733,7 +728,7 @@ class ImageTextAudio:
         judged = {
             tie: _p_values(
                 agreement["synthetic"][tie], agreement["real"][tie], shuffled[tie], partners,
-                _groups(real, "real"),
+                groups["real"],
             )
             for tie in TIES
         }  # fmt: skip
@@ -742,7 +737,7 @@ class ImageTextAudio:
             *(judged[tie][0] for tie in TIES),
             alpha=policy.alpha,
             least=least,
-            groups=_groups(synthetic, "synthetic"),
+            groups=groups["synthetic"],
             confidence=policy.calibration.confidence,
         )
         beyond = found.interval
@@ -788,7 +783,92 @@ class ImageTextAudio:
             )
             for place in sorted(found.counts)
         ]
-        return [finding], shelves
+        losses = _losses(where, agreement, shuffled, groups, policy)
+        return [finding, *losses], shelves
+
+
+@dataclass(frozen=True, slots=True)
+class _Triple:
+    """The image and the sound of a record, or of a line of records made from each other."""
+
+    image: _Pair
+    sound: _Pair
+
+
+def _triples(parts: Mapping[str, Part], role: str) -> list[_Triple]:
+    """Give each recording its text and its image: its own, else those of what it was made from."""
+    rows = {s.id: row for row, s in enumerate(parts["image"].side(role).samples)}
+    known = {s.id: s for part in parts.values() for s in part.side(role).samples}
+    found = []
+    for row, sample in enumerate(parts["audio"].side(role).samples):
+        line = {sample.id: sample}
+        waiting = [sample]
+        while waiting:  # breadth first: the nearest that has the part
+            for name in waiting.pop(0).parents:
+                if name in known and name not in line:
+                    line[name] = known[name]
+                    waiting.append(known[name])
+        text = next((s.text for s in line.values() if s.text and s.text.strip()), None)
+        image = next((s for s in line.values() if s.id in rows), None)
+        if text is not None and image is not None:
+            found.append(_Triple(_Pair(image, rows[image.id], text), _Pair(sample, row, text)))
+    return found
+
+
+def _sources(triples: Sequence[_Triple], role: str) -> list[str] | None:
+    """Give the group of each; recordings made from one image are of one source."""
+    if all(t.sound.sample.group is None and t.image.sample is t.sound.sample for t in triples):
+        return None
+    return [
+        t.sound.sample.group
+        if t.sound.sample.group is not None
+        else f"\0{role} {t.image.sample.id}"
+        for t in triples
+    ]
+
+
+def _losses(
+    where: Mapping[str, Any],
+    agreement: Mapping[str, Mapping[str, _Floats]],
+    shuffled: Mapping[str, _Floats],
+    groups: Mapping[str, Sequence[str] | None],
+    policy: Policy,
+) -> list[Finding]:
+    """Follow the meaning of the image into the text, and from there into the speech."""
+    from ..metrics.crossmodal.chain import HopScores, chain_decay
+
+    hops = (("text", "image+text"), ("audio", "image+audio"))
+    real = groups["real"]
+    least = 1 / (len(set(real) if real else agreement["real"]["image+text"]) + 1)
+    try:
+        decay = chain_decay(
+            [
+                HopScores(hop, agreement["synthetic"][tie], agreement["real"][tie],
+                          shuffled[tie].ravel())
+                for hop, tie in hops
+            ],
+            alpha=max(policy.alpha, least),
+            groups=groups["synthetic"],
+            matched_groups=None if real is None else {hop: real for hop, _ in hops},
+            level=policy.calibration.confidence,
+        )  # fmt: skip
+    except ValueError:  # of one source only, or real records that do not agree: nothing to lose
+        return []
+    return [
+        Finding(
+            **{**where, "metric": "chain_loss"},
+            slice=hop.name,
+            value=hop.position,
+            unit="matched to shuffled",
+            higher_is_better=True,
+            best=1.0,
+            gap=hop.loss,
+            gap_ci=_interval(hop.loss_interval),
+            gap_unit="share of the agreement",
+            details={"first_broken_here": hop.broken, "records": hop.n},
+        )
+        for hop in decay.hops
+    ]
 
 
 def _p_values(
