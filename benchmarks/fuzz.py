@@ -585,7 +585,7 @@ def _killed(home: Path, name: str, words: list[str], count: int) -> dict[str, in
         return subprocess.Popen(
             [sys.executable, "-m", "evalsuite.cli", *words, out],
             cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "EVALSUITE_CACHE": str(home / f"{name}-{cache}")},
+            env={**os.environ, "EVALSUITE_CACHE": str(home / f"cache-{name}-{cache}")},
         )  # fmt: skip
 
     began = time.monotonic()
@@ -599,6 +599,7 @@ def _killed(home: Path, name: str, words: list[str], count: int) -> dict[str, in
         try:
             process.wait(timeout=rng.uniform(0.2, took))
             tally["after_the_end"] += 1
+            shutil.rmtree(home / f"cache-{name}-cut", ignore_errors=True)  # so that work is left
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -611,7 +612,7 @@ def _killed(home: Path, name: str, words: list[str], count: int) -> dict[str, in
             )
             shutil.rmtree(home / out)
             if rng.random() < 0.5:
-                shutil.rmtree(home / f"{name}-cut", ignore_errors=True)
+                shutil.rmtree(home / f"cache-{name}-cut", ignore_errors=True)
     return tally
 
 
