@@ -37,8 +37,9 @@ ROOT = Path(__file__).parents[1]
 MAX_LEN = 20_000
 SLOW = 5.0  # seconds for one input of at most MAX_LEN bytes: slower ones are listed
 ODD = (
-    None, True, 0, -1, 10**400, 1e308, "", " ", "\x00", "\ud800", "=1+1", "*x", "../..", "a" * 3000,
+    None, True, 0, -1, 10**300, 1e308, "", " ", "\x00", "\ud800", "=1+1", "*x", "../..", "a" * 3000,
     [], {}, [[]], {"": {}}, "2025-01-01", "!!python/object:os.system", "NaN", 0.5, 3, "image",
+    "HUGE",
 )  # fmt: skip
 
 
@@ -189,6 +190,78 @@ def _claims() -> tuple[Target, list[bytes]]:
         "modalities": ["image", "text"], "formats": ["PNG"], "languages": ["en"], "licence": "MIT",
     }  # fmt: skip
     return one, [json.dumps(promised).encode()]
+
+
+def _documents(reader: Callable[[Path], object], *seeds: Any) -> tuple[Target, list[bytes]]:
+    """Read a YAML file that people write: refused by a PolicyError, or read."""
+    from evalsuite.errors import PolicyError
+
+    path = _scratch() / "document.yaml"
+
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        with contextlib.suppress(PolicyError):
+            reader(path)
+
+    return one, [json.dumps(seed).encode() for seed in seeds]
+
+
+def _stages() -> tuple[Target, list[bytes]]:
+    from evalsuite.history.stages import load_stages
+
+    first = {"name": "a", "targets": [{"metric": "kid", "max_gap": 0.2}]}
+    last = {"name": "b", "batches": 2, "targets": [{"metric": "kid", "max_gap": 0.1}]}
+    return _documents(load_stages, {"version": 1, "stages": [first, last]})
+
+
+def _waivers() -> tuple[Target, list[bytes]]:
+    from evalsuite.history.stages import load_waivers
+
+    waiver = {
+        "finding": "image/*/kid/all", "reason": "a camera is missing", "owner": "me",
+        "expires": "2026-12-18",
+    }  # fmt: skip
+    return _documents(load_waivers, {"version": 1, "waivers": [waiver, waiver]})
+
+
+def _audit_policy() -> tuple[Target, list[bytes]]:
+    from evalsuite.gate.audit import load_audit_policy
+
+    rules = [{"metric": "kid", "tolerance": 0.1}]
+    audit = load_audit_policy()[0].model_dump(mode="json")
+    return _documents(load_audit_policy, {"audit": audit}, {"audit": audit, "rules": rules})
+
+
+def _ratings() -> tuple[Target, list[bytes]]:
+    """A rater's file: left out and named, or scored; too few votes are a DataError."""
+    from evalsuite.errors import DataError
+    from evalsuite.study.design import new_study
+    from evalsuite.study.score import score_study
+
+    folder = _scratch()
+    pictures = _image()[1][:8]
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+        for k, picture in enumerate(pictures):
+            (folder / name / f"{k}.png").write_bytes(picture)
+    key = new_study([folder / "first", folder / "second"], folder / "study", kind="mos", n=4)
+    votes = [
+        {"trial": t, "choice": 1 + k % 5, "seconds": 2.5, "position": k, "turned": False}
+        for k, t in enumerate(key.trials)
+    ]
+    whole = {
+        "format": "evalsuite-ratings", "schema_version": "1.0", "study": key.study, "rater": "a",
+        "started": "2026-01-01T00:00:00Z", "saved": "2026-01-01T00:09:00Z", "complete": True,
+        "votes": votes,
+    }  # fmt: skip
+    path = folder / "ratings.json"
+
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        with contextlib.suppress(DataError):
+            score_study(folder / "study", [path])
+
+    return one, [json.dumps(whole).encode()]
 
 
 def _recipe() -> tuple[Target, list[bytes]]:
@@ -363,12 +436,20 @@ TARGETS: dict[str, Callable[[], tuple[Target, list[bytes]]]] = {
     "table.parquet": _parquet,
     "policy": _policy,
     "claims": _claims,
+    "audit policy": _audit_policy,
+    "stages": _stages,
+    "waivers": _waivers,
+    "ratings": _ratings,
     "recipe": _recipe,
     "result.json": _result,
     "endpoint answer": lambda: _endpoint(wrap=True),
     "endpoint http": lambda: _endpoint(wrap=False),
 }
-DOCUMENTS = {"policy", "claims", "recipe", "result.json", "endpoint answer", "manifest.jsonl"}
+DOCUMENTS = {
+    "policy", "claims", "audit policy", "stages", "waivers", "ratings", "recipe", "result.json",
+    "endpoint answer", "manifest.jsonl",
+}  # fmt: skip
+HUGE = b"9" * 5000  # more digits than Python takes for a number, which is a plain ValueError
 
 
 # ---- one reader, in a process of its own ---------------------------------------------------------
@@ -411,7 +492,7 @@ def mutate_document(data: bytes, rng: random.Random) -> bytes | None:
         except (KeyError, IndexError):
             continue
     try:
-        return json.dumps(document).encode()
+        return json.dumps(document).encode().replace(b'"HUGE"', HUGE)
     except (ValueError, RecursionError):
         return None  # it was put into itself
 
