@@ -162,6 +162,10 @@ def make_plan(
         plan.scorers["audio"] = [load_scorer(name) for name in policy.scorers.get("audio", ())]
     pictures: ImageText | None = None
     speech: AudioText | None = None
+    if "text" in chosen and policy.scorers.get("text"):
+        from ..encoders.perplexity import load_text_scorer
+
+        plan.scorers["text"] = [load_text_scorer(name) for name in policy.scorers["text"]]
     if {"image", "text"} <= set(chosen) and policy.ties.image_text:
         from ..encoders.imagetext import load_image_text
 
