@@ -90,7 +90,7 @@ def judged(home: Path, cache: Path, tmp_path_factory: Any) -> tuple[Path, str]:
     done = subprocess.run(
         [sys.executable, "-m", "evalsuite.cli", "compare", str(home / "real"), *names,
          "--policy", str(home / "quick.yaml"), "--out", "out",
-         "--name", HOSTILE[5], "--name", HOSTILE[9]],
+         "--name", f"{HOSTILE[5]} {HOSTILE[1]}", "--name", f"{HOSTILE[9]} {HOSTILE[8]}"],
         cwd=folder, env={**os.environ, "EVALSUITE_CACHE": str(cache)},
         capture_output=True, check=False,
     )  # fmt: skip
