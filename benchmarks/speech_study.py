@@ -113,7 +113,7 @@ def facts(name: str, result: GateResult) -> dict[str, Any]:
             key = f"{encoder}_{metric}"
             row |= {key: found.gap, f"{key}_text": span(found), f"{key}_p": found.p_adjusted}
     audio = {f.metric for f in result.findings if f.kind == "attribute" and f.modality == "audio"}
-    blamed = [m for m in result.explanations if m.params["attribute"] in audio]
+    blamed = [m for m in result.explanations if m.params.get("attribute") in audio]
     row["blamed"] = "; ".join(
         f"{m.params['attribute']} {m.params['real_mean']:.3g} → {m.params['synthetic_mean']:.3g}"
         f"{' ' + str(m.params['unit']) if m.params['unit'] else ''}"
