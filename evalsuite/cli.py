@@ -287,6 +287,9 @@ def models_check() -> None:
     typer.echo("all weights at hand are the recorded ones")
 
 
+INTERRUPTED = "interrupted: run the same command again to go on where it stopped"
+
+
 def main() -> None:
     """Run the command line; every error of our own ends in its message and its exit code."""
     # Before torch starts its threads: where a core is taken by somebody else, waiting ones that
@@ -298,6 +301,10 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == 130:  # typer has caught the interrupt itself
+            typer.echo(INTERRUPTED, err=True)
+        raise
     except UsageError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -305,7 +312,7 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again to go on where it stopped", err=True)
+        typer.echo(INTERRUPTED, err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ import yaml
 if TYPE_CHECKING:
     from .errors import UsageError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 
 
 class _RefusedError(Exception):

@@ -144,8 +144,8 @@ def make_plan(
                 f"the policy names no encoder for {missing}: add `encoders: {{{missing}: [...]}}`"
             )
         raise DataError(
-            f"the two sets have nothing in common: the real one holds {', '.join(real)}, the "
-            f"synthetic one {', '.join(synthetic)}"
+            f"the two sets have nothing in common: {sides['real'].name!r} (real) holds "
+            f"{', '.join(real)}, {sides['synthetic'].name!r} (synthetic) {', '.join(synthetic)}"
         )
     plan = Plan(tuple(chosen), unmeasured=unmeasured, language=policy.ties.language)
     for modality in chosen:

@@ -112,6 +112,8 @@ def read_result(path: str | Path) -> GateResult:
         raise DataError(f"cannot read the result {file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not JSON: {' '.join(str(error).split())[:200]}") from None
+    if _has_surrogate(plain):
+        raise DataError(f"{file} has text that is no Unicode (a lone surrogate): it was damaged")
     version = plain.get("schema_version") if isinstance(plain, dict) else None
     if not isinstance(version, str):
         raise DataError(f"{file} is not a result of `evalsuite gate`: it has no schema_version")
@@ -124,6 +126,15 @@ def read_result(path: str | Path) -> GateResult:
         return GateResult.model_validate(plain)
     except ValidationError as error:
         raise DataError(f"{file} is not a valid result: {_explain(error)}") from None
+
+
+def _has_surrogate(value: Any) -> bool:
+    """Say whether a string anywhere in plain data could not be written as UTF-8."""
+    if isinstance(value, str):
+        return any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return any(_has_surrogate(part) for item in value.items() for part in item)
+    return isinstance(value, list) and any(map(_has_surrogate, value))
 
 
 def _explain(error: ValidationError) -> str:

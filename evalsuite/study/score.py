@@ -332,9 +332,11 @@ def _read(key: Key, file: Path) -> Ratings:
     if len(raw) > MAX_FILE:
         raise DataError(f"is larger than {MAX_FILE:,} bytes: no rating is")
     try:
-        ratings = Ratings.model_validate(json.loads(raw.decode("utf-8")), strict=None)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        plain = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):  # a number of thousands of digits is a bare ValueError
         raise DataError("is not JSON") from None
+    try:
+        ratings = Ratings.model_validate(plain, strict=None)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "it"

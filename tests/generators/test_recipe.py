@@ -138,7 +138,7 @@ def test_files_are_read_with_care(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="not UTF-8"):
         load_recipe(path)
     path.write_text("#" * 1_000_001)
-    with pytest.raises(RecipeError, match="larger than 1,000,000 bytes"):
+    with pytest.raises(RecipeError, match="larger than 200,000 bytes"):
         load_recipe(path)
 
 
