@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import re
@@ -423,34 +422,23 @@ def test_redacted_outputs_name_nobody(bad: Audit, tmp_path: Path) -> None:
     assert "Not acceptable" in page
 
 
-def test_the_page_runs_in_a_browser(bad: Audit, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    spec = importlib.util.spec_from_file_location("cf", ROOT / "tests" / "report" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    helper = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helper)
+def test_the_page_runs_in_a_browser(bad: Audit, tmp_path: Path, chromium: Any) -> None:
     page_file = write_audit(bad.result, tmp_path, thumbnails=bad.thumbnails)[1]
     said: list[str] = []
     asked: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=helper.find_chromium(), args=["--no-sandbox", "--disable-gpu"]
-        )
-        for width in (1280, 390):
-            page = browser.new_page(viewport={"width": width, "height": 900})
-            page.on("console", lambda m: said.append(m.text))
-            page.on("pageerror", lambda e: said.append(str(e)))
-            page.on("dialog", lambda d: said.append(d.message))
-            page.on("request", lambda r: asked.append(r.url))
-            page.goto(page_file.as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert page.locator(".blanks dd").count() == 4
-            assert page.locator(".shot img").count() >= 12
-            page.emulate_media(media="print")
-            assert page.locator(".blanks").is_visible()
-        browser.close()
+    for width in (1280, 390):
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda m: said.append(m.text))
+        page.on("pageerror", lambda e: said.append(str(e)))
+        page.on("dialog", lambda d: said.append(d.message))
+        page.on("request", lambda r: asked.append(r.url))
+        page.goto(page_file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator(".blanks dd").count() == 4
+        assert page.locator(".shot img").count() >= 12
+        page.emulate_media(media="print")
+        assert page.locator(".blanks").is_visible()
+        page.close()
     assert said == []
     assert all(url.startswith(("file:", "data:")) for url in asked)
 

@@ -53,7 +53,11 @@ def test_python_blocks_run_in_order(page: Path, folder: Path) -> None:
     here = folder / page.stem
     here.mkdir(exist_ok=True)
     for side in ("real", "synthetic"):
-        shutil.copytree(folder / side, here / side, dirs_exist_ok=True)
+        # The pages count on 40 samples; the commands of the README have more.
+        shutil.copytree(
+            folder / side, here / side, dirs_exist_ok=True,
+            ignore=lambda _, names: [name for name in names if name >= "40"],
+        )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=False
     )

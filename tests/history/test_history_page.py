@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,20 +18,10 @@ pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"></script><b>"
 
 
-def browser() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    path = os.environ.get("EVALSUITE_CHROMIUM") or next(filter(None, map(shutil.which, names)), "")
-    if not Path(path).is_file():
-        pytest.fail("no Chromium found: install Debian's package, or set EVALSUITE_CHROMIUM")
-    return path
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 def test_trends_are_drawn_and_nothing_is_loaded(
-    width: int, tmp_path: Path, make: Callable[..., Any]
+    width: int, tmp_path: Path, make: Callable[..., Any], chromium: Any
 ) -> None:
-    from playwright.sync_api import sync_playwright
-
     store = History(tmp_path / "h.sqlite", create=True)
     for batch in range(1, 6):
         gaps = {"kid": 0.3 - 0.05 * batch, HOSTILE: 0.1}
@@ -41,21 +29,17 @@ def test_trends_are_drawn_and_nothing_is_loaded(
     file = write_history(store, tmp_path / "h.html", today=date(2026, 11, 20))
     requests: list[str] = []
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=browser(), args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
-        )
-        page = chromium.new_page(viewport={"width": width, "height": 800})
-        page.on("request", lambda r: requests.append(r.url))
-        page.on("console", lambda m: complaints.append(m.text))
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.goto(file.as_uri())
-        page.wait_for_selector("[data-figure] .main-svg")
-        assert page.locator("[data-figure]").count() == 2
-        assert page.locator("h1").inner_text() == "0 wider, 1 closer"
-        assert page.locator("tbody tr").count() == 2 + 5
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.title() == "History"
-        chromium.close()
+    page = chromium.new_page(viewport={"width": width, "height": 800})
+    page.on("request", lambda r: requests.append(r.url))
+    page.on("console", lambda m: complaints.append(m.text))
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.goto(file.as_uri())
+    page.wait_for_selector("[data-figure] .main-svg")
+    assert page.locator("[data-figure]").count() == 2
+    assert page.locator("h1").inner_text() == "0 wider, 1 closer"
+    assert page.locator("tbody tr").count() == 2 + 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.title() == "History"
+    page.close()
     assert [u for u in requests if not u.startswith("data:")] == [file.as_uri()]
     assert complaints == []

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import random
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +27,7 @@ from evalsuite.gate.findings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 HOSTILE = (
     "<img src=x onerror=\"document.title='pwned';alert(1)\">",
@@ -359,36 +356,3 @@ def make_thumbnails() -> Callable[..., dict[tuple[str, str], bytes]]:
 @pytest.fixture(scope="session")
 def hostile() -> tuple[str, ...]:
     return HOSTILE
-
-
-def find_chromium() -> str:
-    """Find an installed Chromium or Chrome, or fail with what to do."""
-    named = os.environ.get("EVALSUITE_CHROMIUM")
-    if named:
-        if not Path(named).is_file():
-            pytest.fail(f"EVALSUITE_CHROMIUM is {named!r}, which is no file", pytrace=False)
-        return named
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
-        path = shutil.which(name)
-        if path:
-            return path
-    pytest.fail(
-        "no Chromium or Chrome found: install Debian's package (apt-get install chromium), or set "
-        "EVALSUITE_CHROMIUM to a browser's path",
-        pytrace=False,
-    )
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Give a running headless browser."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_chromium(),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                  "--disable-component-update", "--disable-sync", "--no-first-run"],
-        )  # fmt: skip
-        yield browser
-        browser.close()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from PIL import Image
 from skimage import data as photographs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
 def _crops(home: Path, shift: int, count: int = 14) -> Path:
@@ -53,26 +51,3 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             soundfile.write(home / side / f"u{i}.{('wav', 'flac')[k]}", noisy, 16000)
             (home / side / f"u{i}.txt").write_text(f"tone number {i} <b>&amp; more</b>")
     return home / "human", home / "tts"
-
-
-def _browser() -> str:
-    named = os.environ.get("EVALSUITE_CHROMIUM")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    path = named or next(filter(None, map(shutil.which, names)), None)
-    if path is None or not Path(path).is_file():
-        pytest.fail("no Chromium found: install Debian's package, or set EVALSUITE_CHROMIUM")
-    return path
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=_browser(),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-                  "--autoplay-policy=no-user-gesture-required", "--no-first-run"],
-        )  # fmt: skip
-        yield browser
-        browser.close()

@@ -218,7 +218,7 @@
       const all = [...document.querySelectorAll("#items audio")];
       const next = all.find((a) => unplayed.has(a)) || all[0];
       all.forEach((a) => a.pause());
-      if (next) { next.currentTime = 0; next.play(); }
+      if (next) { next.currentTime = 0; next.play().catch(() => {}); } // a pause before it began is no fault
     }
   });
   addEventListener("beforeunload", (event) => { if (!kept && !saved) event.preventDefault(); });
