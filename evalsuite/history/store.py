@@ -161,9 +161,12 @@ class History:
                 f"{self.path}` makes it"
             )
         with self._open() as connection:
+            # One view of the three: between them another job may make the tables.
+            connection.execute("BEGIN")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             ours = connection.execute("PRAGMA application_id").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            connection.execute("COMMIT")
             if not tables and create:
                 # Another job may have made the tables since: the lock is taken before looking.
                 connection.execute("BEGIN IMMEDIATE")
