@@ -54,7 +54,7 @@ _WINDOW = 30  # seconds that the model looks at
 _BEAM = 5
 _NO_SPEECH = 0.6  # Radford et al. 2022, section 4.5: a window is silent if no speech is likelier
 _LOGPROB = -1.0  # than this, and what was written has less than this
-_CODE = code_version("evalsuite.encoders.asr")
+_CODE = code_version("evalsuite.data.audio", "evalsuite.encoders.asr")
 
 log = logging.getLogger("evalsuite.encoders")
 

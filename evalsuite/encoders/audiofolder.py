@@ -25,7 +25,7 @@ SPEECH = ("wav2vec2", "hubert", "wavlm")
 """``model_type`` of the models of speech: they take the waveform, and give a state every 20 ms."""
 CLAP = "clap"
 
-_CODE = code_version("evalsuite.encoders.audiofolder")
+_CODE = code_version("evalsuite.data.audio", "evalsuite.encoders.audiofolder")
 _WINDOW = 10  # seconds
 _LEAST = 1.0  # seconds: less is padded with silence, for the networks have no state for a click
 

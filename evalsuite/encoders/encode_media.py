@@ -39,6 +39,19 @@ Media: TypeAlias = Literal["audio", "text"]
 
 # Samples that a worker takes at a time: a model runs better on some, memory holds not too many.
 _CHUNK = {"audio": 8, "text": 128}
+DESCRIBED_BY: dict[Media, tuple[str, ...]] = {
+    "audio": (
+        "evalsuite.data.audio",
+        "evalsuite.metrics.audio.attributes",
+        "evalsuite.metrics.audio._analysis",
+    ),
+    "text": (
+        "evalsuite.data.dataset",
+        "evalsuite.metrics.text.attributes",
+        "evalsuite.metrics.text.words",
+    ),
+}
+"""The code that readable properties come from: when any of it changes, they are measured anew."""
 _STEPS = ("read", "lookup", "decode", "describe", "score", "transcribe", "forward")
 
 
@@ -169,8 +182,7 @@ class _Run:
             self.stores[model.info.id] = cache.records("features", model.info.key)
         if self.transcriber is not None:
             self.stores["transcripts"] = cache.records("transcripts", self.transcriber.info.key)
-        data = "evalsuite.data.audio" if self.modality == "audio" else "evalsuite.data.dataset"
-        made_by = [code_version(data, f"evalsuite.metrics.{self.modality}.attributes")]
+        made_by = [code_version(*DESCRIBED_BY[self.modality])]
         for library in ("numpy", "scipy", "soundfile", "soxr", "fugashi", "unidic-lite"):
             try:
                 made_by.append(version(library))

@@ -122,6 +122,9 @@ def _convolved(x: F32, filters: F32, side: int) -> F32:
     return np.asarray(np.maximum(rows @ filters, 0).reshape(p, h, w, -1))
 
 
+_DECODED_BY = {"image": ("evalsuite.data.images",), "audio": ("evalsuite.data.audio",)}
+
+
 def _info(modality: str, sha256: str, preprocessing: dict[str, Any]) -> EncoderInfo:
     return EncoderInfo(
         id=RANDOM_CONV,
@@ -131,7 +134,7 @@ def _info(modality: str, sha256: str, preprocessing: dict[str, Any]) -> EncoderI
         weights_source=f"drawn, NumPy PCG64, seed {_SEED}",
         backend=f"numpy {version('numpy')}, float32, one sample at a time",
         preprocessing=preprocessing,
-        code_version=code_version(__name__),
+        code_version=code_version(__name__, *_DECODED_BY.get(modality, ())),
     )
 
 

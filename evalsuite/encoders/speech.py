@@ -41,7 +41,7 @@ RATE = 16_000
 WHISPER_ENCODER, SPEAKER, LOGMEL = "whisper_base_encoder", "ge2e", "logmel_stats"
 """What :func:`load_audio_encoder` takes."""
 
-_CODE = code_version("evalsuite.encoders.speech")
+_CODE = code_version("evalsuite.data.audio", "evalsuite.encoders.speech")
 _MIN_SPEECH = 0.1  # seconds of speech from which a score of its quality means something
 _MIN_LEVEL = -70.0  # dBFS: less is hiss of converters, whatever the detector says
 

@@ -11,6 +11,7 @@ import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache as cached
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -439,12 +440,20 @@ def _groups(left: Encoded, right: Encoded) -> _Groups:
     return first, second
 
 
+@cached
 def _code_digest() -> str:
-    """Hash over the code that a stored measurement depends on: a new version computes anew."""
+    """Hash over the code that a stored measurement depends on: a new version computes anew.
+
+    How samples are decoded is a part of it: attributes are measured on what comes out of that.
+    """
     here = Path(__file__).parent
     metrics = Path(metrics_package.__file__).parent
     digest = hashlib.sha256()
-    for path in (*sorted(here.glob("*.py")), *sorted(metrics.rglob("*.py"))):
+    for path in (
+        *sorted(here.glob("*.py")),
+        *sorted((here.parent / "data").glob("*.py")),
+        *sorted(metrics.rglob("*.py")),
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

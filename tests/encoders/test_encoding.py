@@ -267,3 +267,28 @@ def test_progress_is_for_terminals(
     assert "encoding [real]" in err
     assert "40/40" in err
     assert " images/s" in err
+
+
+@pytest.mark.parametrize("modality", ["audio", "text"])
+def test_all_code_behind_the_properties_is_in_their_key(modality: str) -> None:
+    """Or a changed helper would leave old values in the cache."""
+    from importlib import import_module
+
+    from evalsuite.encoders.encode_media import DESCRIBED_BY
+
+    module = import_module(f"evalsuite.metrics.{modality}.attributes")
+    used = {
+        value.__module__
+        for value in vars(module).values()
+        if str(getattr(value, "__module__", "")).startswith(f"evalsuite.metrics.{modality}")
+    }
+    assert len(used) > 1
+    assert used <= set(DESCRIBED_BY[modality])  # type: ignore[index]
+
+
+def test_features_of_sound_depend_on_how_it_is_decoded() -> None:
+    from evalsuite.encoders import asr, audiofolder, speech
+    from evalsuite.encoders.base import code_version
+
+    for module in (asr, audiofolder, speech):
+        assert code_version("evalsuite.data.audio", module.__name__) == module._CODE
