@@ -30,6 +30,7 @@ from .generators.correction.base import (
 from .generators.protocol import derive_seed, is_held_out, suggestion
 from .pipeline.calibrate import SPECS, measure
 from .pipeline.explain import NOTABLE_EFFECT, drifted_attributes
+from .pipeline.plan import sample_groups
 from .pipeline.run import run_gate
 
 if TYPE_CHECKING:
@@ -560,19 +561,11 @@ class Looks:
         )
 
 
-def _groups_of(left: Encoded, right: Encoded) -> tuple[list[str] | None, list[str] | None]:
-    if all(s.group is None for part in (left, right) for s in part.samples):
-        return None, None
-    first, second = (
-        [s.group if s.group is not None else f"\0{side} alone {s.id}" for s in part.samples]
-        for side, part in (("real", left), ("synthetic", right))
-    )
-    return first, second
-
-
 def _drifted(calibration: Encoded, synthetic: Encoded, policy: Policy) -> tuple[Drifted, ...]:
     """Name what drifted, on the half that corrections are fitted on: the other one only judges."""
-    found = drifted_attributes(calibration, synthetic, _groups_of(calibration, synthetic), policy)
+    found = drifted_attributes(
+        calibration, synthetic, sample_groups(calibration, synthetic), policy
+    )
     notable = [
         f for f in found.findings if f.detected and float(f.details["effect"]) >= NOTABLE_EFFECT
     ]
@@ -840,7 +833,7 @@ def _compare(
         )
     )
     for side, features in zip(("synthetic", "corrected"), others, strict=True):
-        groups = _groups_of(seen["judge"], seen[side])
+        groups = sample_groups(seen["judge"], seen[side])
         measured = measure(
             judge,
             features,

@@ -401,6 +401,11 @@ def _unique(
     return result
 
 
+def group_of(sample: Sample, role: str) -> str:
+    """Give a sample's group; without one it is a group of its own, and none of the other role."""
+    return sample.group if sample.group is not None else f"\0{role} alone {sample.id}"
+
+
 def _count(names: Iterator[str | None] | Any) -> dict[str, int]:
     return dict(sorted(Counter(name for name in names if name is not None).items()))
 

@@ -16,7 +16,6 @@ from .findings import DatasetSummary, EncoderSummary, Message, Reason, Status, V
 from .policy import Policy, load_policy, parse_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 SCHEMA_VERSION = "1.0"
@@ -140,15 +139,6 @@ class AuditResult(Value):
     command: str
     versions: dict[str, str]
     times: dict[str, Any] = Field(default_factory=dict)
-
-
-_WORST_FIRST = (Status.ERROR, Status.FAIL, Status.INCONCLUSIVE, Status.WARN, Status.PASS)
-
-
-def worst(statuses: Iterable[Status]) -> Status:
-    """Give the worst status; of nothing that is judged, a pass."""
-    found = set(statuses)
-    return next((status for status in _WORST_FIRST if status in found), Status.PASS)
 
 
 class _Strict(BaseModel):

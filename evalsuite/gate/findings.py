@@ -6,6 +6,7 @@ every other output (HTML, Markdown, JUnit) is made from it and from nothing else
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -25,6 +26,16 @@ class Status(StrEnum):
     INFO = "info"
 
 
+WORST_FIRST = (Status.ERROR, Status.FAIL, Status.INCONCLUSIVE, Status.WARN, Status.PASS)
+"""The order in which verdicts outweigh one another; ``INFO`` is none."""
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """Give the worst of some verdicts; of nothing that is judged, a pass."""
+    found = set(statuses)
+    return next((status for status in WORST_FIRST if status in found), Status.PASS)
+
+
 class Value(BaseModel):
     """Base: frozen, and an unknown key is an error."""
 
@@ -38,6 +49,11 @@ class Interval(Value):
     high: float
     level: float = 0.95
     method: str
+
+    @classmethod
+    def of(cls, found: Any) -> Interval:
+        """Take over the interval of a metric's result, which has the same four fields."""
+        return cls(low=found.low, high=found.high, level=found.level, method=found.method)
 
 
 class Floor(Value):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .findings import Finding, Message, Reason, Status
+from .findings import WORST_FIRST, Finding, Message, Reason, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .findings import DatasetSummary
     from .policy import Policy, Rule
 
-_WORST_FIRST = (Status.ERROR, Status.FAIL, Status.INCONCLUSIVE, Status.WARN, Status.PASS)
 EXIT_CODES = {
     Status.PASS: 0,
     Status.WARN: 0,
@@ -189,7 +188,7 @@ def judge(
         worst: tuple[Status, Message, Rule] | None = None
         for _, rule in rules:
             status, message = _judge_one(finding, rule, policy, several)
-            if worst is None or _WORST_FIRST.index(status) < _WORST_FIRST.index(worst[0]):
+            if worst is None or WORST_FIRST.index(status) < WORST_FIRST.index(worst[0]):
                 worst = (status, message, rule)
         if worst is None:  # cannot be: `rules` is not empty
             raise AssertionError
@@ -240,7 +239,7 @@ def judge(
             )
         )
     reasons.extend(_integrity(policy, real, synthetic, judged))
-    reasons.sort(key=lambda reason: _WORST_FIRST.index(reason.status))
+    reasons.sort(key=lambda reason: WORST_FIRST.index(reason.status))
     verdict = reasons[0].status if reasons else Status.PASS
     if not reasons:
         reasons.append(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import PolicyError
-from ..gate.findings import Status
+from ..gate.findings import Status, worst
 from ..strict_yaml import read_mapping, read_text
 
 if TYPE_CHECKING:
@@ -186,14 +186,6 @@ class StageState:
     """Batches, the latest included, that meet all targets."""
     status: Status
     """``PASS`` reached; else the worst of the targets, ``INCONCLUSIVE`` while batches lack."""
-
-
-_WORST_FIRST = (Status.ERROR, Status.FAIL, Status.INCONCLUSIVE, Status.WARN, Status.PASS)
-
-
-def worst(statuses: Sequence[Status]) -> Status:
-    """Give the worst of some statuses; of none, ``PASS``."""
-    return min(statuses, key=_WORST_FIRST.index, default=Status.PASS)
 
 
 def judge_stages(

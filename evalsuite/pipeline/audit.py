@@ -22,17 +22,16 @@ from ..gate.audit import (
     Suspect,
     load_audit_policy,
     load_claims,
-    worst,
 )
-from ..gate.findings import EncoderSummary, Status
+from ..gate.findings import Status, worst
 from ..gate.judge import exit_code
 from .audit_book import Book, say
 from .audit_claims import Croissant, check_claims, check_provenance
 from .audit_copies import near_copies
 from .audit_labels import SMALLEST_CLASS, suspicious_labels
 from .audit_media import Places, scan
-from .plan import Part, make_plan
-from .run import Run, _groups, _summary, _versions, run_gate
+from .plan import Part, make_plan, sample_groups
+from .run import Run, dataset_summary, encoder_summaries, library_versions, run_gate
 
 if TYPE_CHECKING:
     import os
@@ -217,21 +216,10 @@ def audit(
         claims_sha256=None if promised is None else promised.sha256(),
         policy=limits.model_dump(mode="json"),
         gate_policy_sha256=gate_policy.sha256(),
-        encoders=tuple(
-            EncoderSummary(
-                id=info.id,
-                modality=info.modality,
-                dim=info.dim,
-                weights_sha256=info.weights_sha256,
-                weights_source=info.weights_source,
-                backend=info.backend,
-                preprocessing=dict(info.preprocessing),
-            )
-            for info in infos
-        ),
+        encoders=encoder_summaries(infos),
         seed=gate_policy.seed,
         command=command,
-        versions=_versions(),
+        versions=library_versions(),
         times={
             "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
             "seconds": round(time.perf_counter() - start, 3),
@@ -241,8 +229,10 @@ def audit(
 
 
 def _described(data: Dataset, encoded: Mapping[str, Encoded], role: str) -> DatasetSummary:
-    parts = {name: Part(name, part, part, _groups(part, part)) for name, part in encoded.items()}
-    return _summary("real", data, parts).model_copy(update={"role": role})
+    parts = {
+        name: Part(name, part, part, sample_groups(part, part)) for name, part in encoded.items()
+    }
+    return dataset_summary("real", data, parts).model_copy(update={"role": role})
 
 
 # ---- integrity ---------------------------------------------------------------------------------

@@ -254,9 +254,7 @@ def _classifier_finding(
         n_real=n_real,
         n_synthetic=n_synthetic,
         gap=result.effect,
-        gap_ci=Interval(
-            low=result.ci.low, high=result.ci.high, level=result.ci.level, method=result.ci.method
-        ),
+        gap_ci=Interval.of(result.ci),
         gap_unit=spec.gap_unit,
         min_detectable_gap=planned * result.standard_error,
         p_value=result.p_value,

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..data.dataset import group_of
 from ..encoders import Encoded, encode, load_encoder
 from ..errors import DataError, UsageError
 from .ties import AudioText, ImageText, ImageTextAudio
@@ -45,6 +46,16 @@ class Part:
     def side(self, role: str) -> Encoded:
         """Give one of the two sets by its role."""
         return self.left if role == "real" else self.right
+
+
+def sample_groups(left: Encoded, right: Encoded) -> tuple[list[str] | None, list[str] | None]:
+    """Give the group of each sample, where any sample of the two sets has one."""
+    if all(s.group is None for part in (left, right) for s in part.samples):
+        return None, None
+    return (
+        [group_of(s, "real") for s in left.samples],
+        [group_of(s, "synthetic") for s in right.samples],
+    )
 
 
 @dataclass(slots=True)

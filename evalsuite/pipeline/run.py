@@ -15,7 +15,7 @@ from functools import cache as cached
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .. import metrics as metrics_package
@@ -35,7 +35,7 @@ from ..gate.judge import exit_code, judge
 from ..gate.policy import Policy, load_policy
 from .calibrate import SPECS, Measured, measure
 from .explain import Drift, drifted_attributes, embedding_map, explanations, galleries
-from .plan import Part, Plan, make_plan
+from .plan import Part, Plan, make_plan, sample_groups
 from .preview import previews
 from .slices import class_findings, class_messages
 from .sounds import sound_findings
@@ -44,17 +44,15 @@ from .ties import TIE_METRICS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..data import Dataset
-    from ..encoders import Encoded
+    from ..encoders import Encoded, EncoderInfo
     from ..gate.policy import Calibration
 
 log = logging.getLogger("evalsuite")
 
 PROBLEM_EXAMPLES = 100
-
-_Groups: TypeAlias = tuple[list[str] | None, list[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +174,9 @@ def run_gate(
             for warning in encoded[role].warnings:
                 log.warning("%s", warning)
         left, right = encoded["real"], encoded["synthetic"]
-        parts[modality] = Part(modality, left, right, _groups(left, right))
+        parts[modality] = Part(modality, left, right, sample_groups(left, right))
     summaries = {
-        role: _summary(role, sides[role], parts) for role in ("real", "synthetic")
+        role: dataset_summary(role, sides[role], parts) for role in ("real", "synthetic")
     }  # fmt: skip
     chosen_calibration = _enough_permutations(chosen, plan)
     unmeasured = dict(plan.unmeasured)
@@ -254,18 +252,7 @@ def run_gate(
         findings=judged,
         real=summaries["real"],
         synthetic=summaries["synthetic"],
-        encoders=tuple(
-            EncoderSummary(
-                id=info.id,
-                modality=info.modality,
-                dim=info.dim,
-                weights_sha256=info.weights_sha256,
-                weights_source=info.weights_source,
-                backend=info.backend,
-                preprocessing=dict(info.preprocessing),
-            )
-            for info in plan.infos
-        ),
+        encoders=encoder_summaries(plan.infos),
         maps=tuple(maps),
         galleries=tuple(shelves),
         attributes=values,
@@ -274,7 +261,7 @@ def run_gate(
         seed=chosen.seed,
         alpha=chosen.alpha,
         command=command or _command(real, synthetic, policy, seed),
-        versions=_versions(),
+        versions=library_versions(),
         times={
             "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
             "seconds": {**clock.seconds, "total": clock.total()},
@@ -363,7 +350,8 @@ def _command(real: object, synthetic: object, policy: object, seed: int | None) 
     return shlex.join(parts)
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Give the versions of what the numbers depend on."""
     found = {"evalsuite": __version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "scikit-learn", "torch", "timm", "onnxruntime", "pillow"):
         try:
@@ -373,7 +361,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _summary(role: Any, data: Dataset, parts: Mapping[str, Part]) -> DatasetSummary:
+def dataset_summary(role: Any, data: Dataset, parts: Mapping[str, Part]) -> DatasetSummary:
+    """Say what was found in a set, and what of it could be used in every modality."""
     mine = {name: part.side(role) for name, part in parts.items()}
     problems = [
         Problem(sample=p.sample, kind=p.kind, detail=p.detail)
@@ -419,6 +408,22 @@ def _summary(role: Any, data: Dataset, parts: Mapping[str, Part]) -> DatasetSumm
     )
 
 
+def encoder_summaries(infos: Iterable[EncoderInfo]) -> tuple[EncoderSummary, ...]:
+    """Give the records of models as the result has them."""
+    return tuple(
+        EncoderSummary(
+            id=info.id,
+            modality=info.modality,
+            dim=info.dim,
+            weights_sha256=info.weights_sha256,
+            weights_source=info.weights_source,
+            backend=info.backend,
+            preprocessing=dict(info.preprocessing),
+        )
+        for info in infos
+    )
+
+
 def _content(mine: Mapping[str, Encoded]) -> dict[str, tuple[str, ...]]:
     """Give what each sample holds: its media, for a caption may well repeat; else its text."""
     chosen = [name for name in mine if name != "text"] or list(mine)
@@ -427,17 +432,6 @@ def _content(mine: Mapping[str, Encoded]) -> dict[str, tuple[str, ...]]:
         for sample, digest in zip(mine[name].samples, mine[name].hashes, strict=True):
             found[sample.id] = (*found.get(sample.id, ()), digest)
     return found
-
-
-def _groups(left: Encoded, right: Encoded) -> _Groups:
-    """Group of each sample, where any sample has one; a sample without is a group of its own."""
-    if all(s.group is None for part in (left, right) for s in part.samples):
-        return None, None
-    first, second = (
-        [s.group if s.group is not None else f"\0{side} alone {s.id}" for s in part.samples]
-        for side, part in (("real", left), ("synthetic", right))
-    )
-    return first, second
 
 
 @cached
@@ -469,7 +463,7 @@ class _Memory:
             return
         lines = [
             _code_digest(),
-            *sorted(f"{name} {version}" for name, version in _versions().items()),
+            *sorted(f"{name} {version}" for name, version in library_versions().items()),
             str(policy.seed),
             str(policy.alpha),
             settings.model_dump_json(),

@@ -91,9 +91,7 @@ def _naturalness(part: Part, sides: Mapping[str, Dataset], policy: Policy) -> li
             n_real=gap.n_real,
             n_synthetic=gap.n_synthetic,
             gap=gap.value,
-            gap_ci=Interval(
-                low=gap.ci.low, high=gap.ci.high, level=gap.ci.level, method=gap.ci.method
-            ),
+            gap_ci=Interval.of(gap.ci),
             gap_unit="energy coefficient",
             gap_ratio=gap.ratio,
             p_value=gap.p_value,

@@ -177,12 +177,7 @@ def _copies(
                 higher_is_better=False,
                 best=0.0,
                 gap=share.value,
-                gap_ci=Interval(
-                    low=share.interval.low,
-                    high=share.interval.high,
-                    level=share.interval.level,
-                    method=share.interval.method,
-                ),
+                gap_ci=Interval.of(share.interval),
                 gap_unit="share",
                 details={"exact": share.exact, "threshold": report.threshold},
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..data.dataset import group_of
 from ..gate.findings import Finding, Gallery, GalleryItem, Interval, Message, Status
 from .explain import GALLERY_ITEMS, shortened
 
@@ -79,13 +80,10 @@ def _pairs(part: Encoded) -> list[_Pair]:
     ]
 
 
-def _groups(pairs: Sequence[_Pair], side: str) -> list[str] | None:
+def _groups(pairs: Sequence[_Pair], role: str) -> list[str] | None:
     if all(p.sample.group is None for p in pairs):
         return None
-    return [
-        p.sample.group if p.sample.group is not None else f"\0{side} alone {p.sample.id}"
-        for p in pairs
-    ]
+    return [group_of(p.sample, role) for p in pairs]
 
 
 def _unreadable(
@@ -219,7 +217,7 @@ class ImageText:
             n_real=n[0],
             n_synthetic=n[1],
             gap=gap.relative,
-            gap_ci=_interval(gap.relative_interval),
+            gap_ci=Interval.of(gap.relative_interval),
             gap_unit="share of pairs mismatched",
             min_detectable_gap=1.4 * half,
             p_value=gap.p_value,
@@ -285,7 +283,7 @@ class ImageText:
                 n_real=n[0],
                 n_synthetic=n[1],
                 gap=gap.value,
-                gap_ci=_interval(gap.interval),
+                gap_ci=Interval.of(gap.interval),
                 gap_unit="share of images",
                 details=details,
             )
@@ -355,12 +353,6 @@ def _rows(
     if store:
         store.flush()
     return np.stack([row for row in rows if row is not None]).astype(np.float64)
-
-
-def _interval(interval: Any) -> Interval:
-    return Interval(
-        low=interval.low, high=interval.high, level=interval.level, method=interval.method
-    )
 
 
 class AudioText:
@@ -438,7 +430,7 @@ class AudioText:
             higher_is_better=False,
             best=0.0,
             gap=gap.value,
-            gap_ci=_interval(gap.interval) if gap.interval else None,
+            gap_ci=Interval.of(gap.interval) if gap.interval else None,
             gap_unit="errors per character" if gap.synthetic.metric == "cer" else "errors per word",
             min_detectable_gap=None if half is None else 1.4 * half,
             p_value=gap.p_value,
@@ -533,7 +525,7 @@ class AudioText:
                 n_real=len(real),
                 n_synthetic=len(synthetic),
                 gap=gap.relative,
-                gap_ci=_interval(gap.relative_interval),
+                gap_ci=Interval.of(gap.relative_interval),
                 gap_unit="share of pairs mismatched",
                 p_value=gap.p_value,
                 p_method="permutation of real and synthetic pairs",
@@ -863,7 +855,7 @@ def _losses(
             higher_is_better=True,
             best=1.0,
             gap=hop.loss,
-            gap_ci=_interval(hop.loss_interval),
+            gap_ci=Interval.of(hop.loss_interval),
             gap_unit="share of the agreement",
             details={"first_broken_here": hop.broken, "records": hop.n},
         )

@@ -8,15 +8,14 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
 from ..gate.audit import AREAS, EXAMPLES, AuditResult, Check, Example, Place
 from ..gate.findings import Message, Status
 from .i18n import Translator
 from .page import Blanks, Block, Cell, Link, Picture, Section, Table, render_page
 from .redact import HIDDEN
-from .render import write_atomically
+from .render import write_files
 from .sarif import render_sarif
-from .text import clean, number
+from .text import clean, number, spreadsheet_cell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,14 +76,7 @@ def write_audit(
         "audit.sarif": render_sarif(result, base="" if redact else base),
         "suspects.csv": suspects_csv(result),
     }
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:
-            write_atomically(folder / name, texts[name].encode("utf-8", "replace"))
-    except OSError as error:
-        raise DataError(f"cannot write the outputs to {folder}: {error.strerror}") from None
-    return [folder / name for name in OUTPUTS]
+    return write_files(Path(out), texts, errors="replace")
 
 
 # ---- without anything private ------------------------------------------------------------------
@@ -203,15 +195,8 @@ def suspects_csv(result: AuditResult) -> str:
     for s in result.suspects:
         row = [s.sample, s.place.uri, s.place.line, s.modality, s.label, s.suggested,
                s.p_label, s.p_suggested]  # fmt: skip
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow([spreadsheet_cell(value) for value in row])
     return buffer.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Give a cell that a spreadsheet takes for text, whatever it starts with."""
-    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        return "'" + value
-    return "" if value is None else value
 
 
 def audit_markdown(result: AuditResult, *, lang: str = "en") -> str:

@@ -6,14 +6,13 @@ import csv
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import DataError
 from ..gate.findings import Status
 from .i18n import Translator
 from .page import Cell, Figure, Section, Table, plain, render_page
-from .render import write_atomically
-from .text import clean, number
+from .render import write_files
+from .text import clean, number, spreadsheet_cell
 
 if TYPE_CHECKING:
     from ..gate.comparison import Candidate, Column, Comparison
@@ -57,14 +56,7 @@ def write_comparison(comparison: Comparison, out: str | Path, *, lang: str = "en
         "leaderboard.md": leaderboard_markdown(comparison, lang=lang),
         "leaderboard.tex": leaderboard_latex(comparison),
     }
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:
-            write_atomically(folder / name, texts[name].encode())
-    except OSError as error:
-        raise DataError(f"cannot write the outputs to {folder}: {error.strerror}") from None
-    return [folder / name for name in OUTPUTS]
+    return write_files(Path(out), texts)
 
 
 def _ranks(candidate: Candidate) -> str:
@@ -96,14 +88,8 @@ def leaderboard_csv(comparison: Comparison) -> str:
                 s.gap_ci and s.gap_ci.high, column.gap_unit, s.status.value, s.rank, s.rank_low,
                 s.rank_high,
             ]  # fmt: skip
-            writer.writerow([_safe(cell) for cell in row])
+            writer.writerow([spreadsheet_cell(cell) for cell in row])
     return buffer.getvalue()
-
-
-def _safe(cell: Any) -> Any:
-    if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + cell
-    return "" if cell is None else cell
 
 
 def leaderboard_markdown(comparison: Comparison, *, lang: str = "en") -> str:

@@ -16,7 +16,7 @@ from .i18n import LANGUAGES, Translator, catalogue
 from .render import result_id
 from .text import clean, number
 from .view import (
-    WORST_FIRST,
+    SHOWN_FIRST,
     attributes_view,
     embed_clips,
     embed_thumbnails,
@@ -96,7 +96,7 @@ def render_html(
     data: dict[str, Any] = {
         "lang": lang,
         "id": ident or result_id(result),
-        "statuses": [s.value for s in WORST_FIRST],
+        "statuses": [s.value for s in SHOWN_FIRST],
         "findings": findings_view(result.findings, notes),
         "attributes": attributes_view(result, notes),
         "maps": maps,
@@ -111,7 +111,7 @@ def render_html(
         "csp": content_security_policy(style, scripts),
         "styles": style,
         "scripts": scripts,
-        "counts": {s.value: sum(f.status is s for f in result.findings) for s in WORST_FIRST},
+        "counts": {s.value: sum(f.status is s for f in result.findings) for s in SHOWN_FIRST},
         "reasons": reasons_view(result.reasons),
         "explanations": [(message_view(m), m) for m in result.explanations[:5]],
         "steps": next_steps(result),

@@ -212,14 +212,24 @@ def write_outputs(
         "junit.xml": render_junit(result, ident=ident),
         "findings.sarif": render_sarif(result),
     }
-    folder = Path(out)
+    return write_files(Path(out), texts)
+
+
+def write_files(folder: Path, texts: Mapping[str, str], *, errors: str = "strict") -> list[Path]:
+    """Write the outputs of a run, by name, in this order; each appears whole or not at all.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in OUTPUTS:
-            write_atomically(folder / name, texts[name].encode())
+        for name, text in texts.items():
+            write_atomically(folder / name, text.encode("utf-8", errors))
     except OSError as error:
         raise DataError(f"cannot write the outputs to {folder}: {error.strerror}") from None
-    return [folder / name for name in OUTPUTS]
+    return [folder / name for name in texts]
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 DASH = "–"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -74,3 +75,10 @@ def p_value(p: float | None) -> str:
     if p is None or not math.isfinite(p):
         return DASH
     return "< 0.001" if p < 0.001 else number(p, 2)
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """Give a cell that a spreadsheet takes for text, whatever it starts with; nothing for None."""
+    if isinstance(value, str) and value.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
+        return "'" + value
+    return "" if value is None else value

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..gate.findings import Status
+from ..gate.findings import WORST_FIRST, Status
 from .text import clean, number
 
 if TYPE_CHECKING:
@@ -24,15 +24,8 @@ if TYPE_CHECKING:
     )
     from .i18n import Param
 
-WORST_FIRST = (
-    Status.ERROR,
-    Status.FAIL,
-    Status.INCONCLUSIVE,
-    Status.WARN,
-    Status.PASS,
-    Status.INFO,
-)
-_RANK = {status: i for i, status in enumerate(WORST_FIRST)}
+SHOWN_FIRST = (*WORST_FIRST, Status.INFO)
+_RANK = {status: i for i, status in enumerate(SHOWN_FIRST)}
 
 # Bytes of JSON and numbers of things; together they keep the page under its 15 MB at any input.
 FINDINGS_BYTES = 5_000_000

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
 from ..gate.findings import Status
 from ..report.i18n import Translator
 from ..report.page import Cell, Figure, Section, Table, plain, render_page
-from ..report.render import write_atomically
+from ..report.render import write_files
 from ..report.text import clean, number
 
 if TYPE_CHECKING:
@@ -42,14 +41,7 @@ def write_study_report(result: StudyResult, out: str | Path, *, lang: str = "en"
         If the folder cannot be written.
     """
     texts = (result.model_dump_json(indent=1) + "\n", render_study_report(result, lang=lang))
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in zip(OUTPUTS, texts, strict=True):
-            write_atomically(folder / name, text.encode())
-    except OSError as error:
-        raise DataError(f"cannot write the outputs to {folder}: {error.strerror}") from None
-    return [folder / name for name in OUTPUTS]
+    return write_files(Path(out), dict(zip(OUTPUTS, texts, strict=True)))
 
 
 def render_study_report(result: StudyResult, *, lang: str = "en") -> str:
