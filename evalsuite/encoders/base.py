@@ -69,7 +69,47 @@ class EncoderInfo:
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-class ImageEncoder(ABC):
+class Model(ABC):
+    """A model that knows what it is before it is loaded, and is loaded once.
+
+    A run whose results are all cached never loads a model. All methods may be called from any
+    thread.
+
+    Attributes
+    ----------
+    info : EncoderInfo
+        The record that goes into the report.
+    """
+
+    def __init__(self, info: EncoderInfo) -> None:
+        self.info = info
+        self._load_lock = threading.Lock()
+        self._loaded = False
+
+    @abstractmethod
+    def _load(self) -> None:
+        """Load the weights; called once."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._loaded
+
+    def load(self) -> None:
+        """Load the weights now, not at the first use.
+
+        Raises
+        ------
+        ModelError
+            If the weights are not there any more, or do not fit the model.
+        """
+        with self._load_lock:
+            if not self._loaded:
+                self._load()
+                self._loaded = True
+
+
+class ImageEncoder(Model):
     """Turns decoded images into features.
 
     Nothing heavy happens until the first :meth:`forward`: :attr:`info` is known without loading
@@ -91,41 +131,17 @@ class ImageEncoder(ABC):
     """
 
     def __init__(self, info: EncoderInfo, batch_size: int, parallel: int) -> None:
-        self.info = info
+        super().__init__(info)
         self.batch_size = batch_size
         self.parallel = parallel
-        self._load_lock = threading.Lock()
-        self._loaded = False
 
     @abstractmethod
     def prepare(self, pixels: Image) -> npt.NDArray[Any]:
         """Resize and crop one decoded image (mode RGB or L) to the model's input, (C, H, W)."""
 
     @abstractmethod
-    def _load(self) -> None:
-        """Load the model; called once."""
-
-    @abstractmethod
     def _forward(self, batch: npt.NDArray[Any]) -> Features:
         """Run one batch of exactly :attr:`batch_size`."""
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the weights are in memory."""
-        return self._loaded
-
-    def load(self) -> None:
-        """Load the weights now, not at the first forward pass.
-
-        Raises
-        ------
-        ModelError
-            If the weights are not there any more, or do not fit the model.
-        """
-        with self._load_lock:
-            if not self._loaded:
-                self._load()
-                self._loaded = True
 
     def forward(self, batch: npt.NDArray[Any]) -> Features:
         """Compute the features of prepared images.

@@ -19,8 +19,7 @@ import numpy as np
 
 from ..errors import ModelError
 from . import lite0
-from .base import EncoderInfo, Features, ImageEncoder, code_version
-from .media import Model
+from .base import EncoderInfo, Features, ImageEncoder, Model, code_version
 from .registry import DEFAULT as IMAGE_MODEL
 from .registry import load_encoder, load_open_clip
 from .text import DEFAULT as TEXT_MODEL

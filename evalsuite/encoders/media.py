@@ -5,8 +5,7 @@ Importing this module costs nothing: no torch, no onnxruntime, no model.
 
 from __future__ import annotations
 
-import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
@@ -15,53 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
+from .base import Model
 
 if TYPE_CHECKING:
     from ..data.audio import DecodedAudio
     from ..metrics.image.attributes import Attribute
-    from .base import EncoderInfo, Features
+    from .base import Features
 
 Item = TypeVar("Item")
-
-
-class Model(ABC):
-    """A model that knows what it is before it is loaded, and is loaded once.
-
-    A run whose results are all cached never loads a model. All methods may be called from any
-    thread.
-
-    Attributes
-    ----------
-    info : EncoderInfo
-        The record that goes into the report.
-    """
-
-    def __init__(self, info: EncoderInfo) -> None:
-        self.info = info
-        self._load_lock = threading.Lock()
-        self._loaded = False
-
-    @abstractmethod
-    def _load(self) -> None:
-        """Load the weights; called once."""
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the weights are in memory."""
-        return self._loaded
-
-    def load(self) -> None:
-        """Load the weights now, not at the first use.
-
-        Raises
-        ------
-        ModelError
-            If the weights are not there any more, or do not fit the model.
-        """
-        with self._load_lock:
-            if not self._loaded:
-                self._load()
-                self._loaded = True
 
 
 class Embedder(Model, Generic[Item]):

@@ -65,7 +65,7 @@ def test_python_blocks_run_in_order(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_console_blocks_run_in_order(page: Path, folder: Path) -> None:
+def test_console_blocks_run_in_order(page: Path, folder: Path, tmp_path: Path) -> None:
     lines = [
         line.split("  #")[0].strip()
         for block in blocks(page, "console", "bash", "sh")
@@ -75,9 +75,12 @@ def test_console_blocks_run_in_order(page: Path, folder: Path) -> None:
     if not lines:
         pytest.skip("no commands on this page")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Each page to a place of its own: a reader of one page has not run the commands of another.
+    here = tmp_path / "reader"
+    shutil.copytree(folder, here)
     for line in lines:
         done = subprocess.run(
-            line, shell=True, cwd=folder, env={**os.environ, "PATH": path},
+            line, shell=True, cwd=here, env={**os.environ, "PATH": path},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         # 1 and 4 are answers, not errors of the command.

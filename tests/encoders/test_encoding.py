@@ -65,7 +65,8 @@ def test_what_comes_out(cells: Path, encoder: ImageEncoder, whole: Encoded) -> N
     assert whole.forwards == 40
     assert whole.infos == [encoder.info]
     assert whole.timings["total"] > 0
-    assert whole.timings["forward"] > whole.timings["prepare"] > 0
+    assert whole.timings["forward"] > 0
+    assert whole.timings["prepare"] > 0
     for row in (0, 17, 39):
         image = Image.open(io.BytesIO(data.read(data.samples[row])))
         (features,) = encoder.forward(encoder.prepare(image)[None])
