@@ -179,14 +179,17 @@ class ImageText:
                 partners=partners,
                 level=policy.calibration.confidence,
             )
-        except ValueError:  # too few real pairs for a list at this alpha; the gap needs none
-            records = None
+        except ValueError as error:  # too few real pairs for a list; the gap needs none
+            records, no_list = None, {"no_list": str(error)}
+        else:
+            no_list = {}
         details: dict[str, Any] = {
             "auc": gap.auc,
             "alpha": policy.alpha,
             "mean_real": float(scores["real"].mean()),
             "mean_synthetic": float(scores["synthetic"].mean()),
             "mean_shuffled": float(shuffled.mean()),
+            **no_list,
         }
         if records is not None:
             details |= {
@@ -205,7 +208,6 @@ class ImageText:
                 name, "image+text", self.info.id, n, "tie_cannot_tell", text
             ).model_copy(update={"details": details})
             return [finding, *recall], []
-        half = (gap.relative_interval.high - gap.relative_interval.low) / 2
         finding = Finding(
             kind="tie",
             modality="image+text",
@@ -219,7 +221,7 @@ class ImageText:
             gap=gap.relative,
             gap_ci=Interval.of(gap.relative_interval),
             gap_unit="share of pairs mismatched",
-            min_detectable_gap=1.4 * half,
+            min_detectable_gap=_detectable(gap.relative_interval, policy),
             p_value=gap.p_value,
             p_method="permutation of real and synthetic pairs",
             details=details,
@@ -384,7 +386,7 @@ class AudioText:
             return [Finding(**where, value=None, n_required=policy.min_samples)], []
         heard = {role: _heard(parts["audio"].side(role), pairs[role]) for role in sides}
         language = _spoken(heard["real"], policy)
-        alike = self._similarity(parts["text"], pairs, heard, policy, cache)
+        alike, no_similarity = self._similarity(parts["text"], pairs, heard, policy, cache)
         try:
             gap = wer_gap(
                 [p.text for p in real],
@@ -420,19 +422,20 @@ class AudioText:
             "normaliser": gap.synthetic.normaliser,
             "language": language,
             **artefact,
+            **no_similarity,
         }
-        # Speech that is easier to recognise than the real one is no more errors.
-        half = (gap.interval.high - gap.interval.low) / 2 if gap.interval else None
+        of = "character" if gap.synthetic.metric == "cer" else "word"
+        unit = f"errors per {of}"
         finding = Finding(
             **where,
             value=gap.synthetic.value,
-            unit="errors per character" if gap.synthetic.metric == "cer" else "errors per word",
+            unit=unit,
             higher_is_better=False,
             best=0.0,
             gap=gap.value,
             gap_ci=Interval.of(gap.interval) if gap.interval else None,
-            gap_unit="errors per character" if gap.synthetic.metric == "cer" else "errors per word",
-            min_detectable_gap=None if half is None else 1.4 * half,
+            gap_unit=unit,
+            min_detectable_gap=_detectable(gap.interval, policy) if gap.interval else None,
             p_value=gap.p_value,
             p_method="permutation of real and synthetic utterances",
             details=details,
@@ -448,7 +451,7 @@ class AudioText:
                     side="synthetic",
                     sample=synthetic[i].sample.id,
                     score=float(rates[i]),
-                    score_text=f"word error rate {rates[i]:.3g}",
+                    score_text=f"{of} error rate {rates[i]:.3g}",
                     label=synthetic[i].sample.label,
                     text=shortened(synthetic[i].text),
                     alignment=_kept(gap.synthetic.utterances[i].alignment),
@@ -457,7 +460,7 @@ class AudioText:
                 if np.isfinite(rates[i]) and rates[i] > 0
             ),
         )
-        return [finding, *alike, *_artefact(where, artefact)], [shelf] if shelf.items else []
+        return [finding, *alike, *_artefact(where, artefact, of)], [shelf] if shelf.items else []
 
     def _similarity(
         self,
@@ -466,8 +469,11 @@ class AudioText:
         heard: Mapping[str, Sequence[Transcript]],
         policy: Policy,
         cache: FeatureCache | None,
-    ) -> list[Finding]:
-        """Ask how near in meaning what is heard is to what is written: all errors weigh unlike."""
+    ) -> tuple[list[Finding], dict[str, str]]:
+        """Ask how near in meaning what is heard is to what is written: all errors weigh unlike.
+
+        Where there is no answer, say why instead.
+        """
         from ..metrics.crossmodal.alignment import consistency_gap, derangements
 
         own = self.encoder.info
@@ -508,10 +514,11 @@ class AudioText:
                 level=policy.calibration.confidence,
                 seed=policy.seed,
             )
-        except ValueError:  # one sentence throughout: there is no wrong partner to compare with
-            return []
+        except ValueError as error:  # one sentence throughout: no wrong partner to compare with
+            return [], {"no_transcript_similarity": str(error)}
         if gap.relative is None or gap.relative_interval is None:
-            return []
+            why = f"{own.id} does not tell the real pairs from shuffled ones (AUC {gap.auc:.2f})"
+            return [], {"no_transcript_similarity": why}
         return [
             Finding(
                 kind="tie",
@@ -531,7 +538,7 @@ class AudioText:
                 p_method="permutation of real and synthetic pairs",
                 details={"mean_real": float(scores["real"].mean()), "auc": gap.auc},
             )
-        ]
+        ], {}
 
     def _floor(
         self,
@@ -547,9 +554,7 @@ class AudioText:
         from ..data.dataset import Limits
         from ..metrics.text.wer import floor_artefact
 
-        some = [i for i in range(len(pairs)) if pairs[i].text.strip()][:FLOOR_CLIPS]
-        if len(some) < 5:
-            return {}
+        some = range(min(len(pairs), FLOOR_CLIPS))
         store = cache.records("transcripts", f"{self.info.key}floor") if cache else None
         texts = []
         for i in some:
@@ -582,8 +587,17 @@ class AudioText:
         }
 
 
-def _artefact(where: Mapping[str, Any], found: Mapping[str, Any]) -> list[Finding]:
-    """Warn where noise that nobody hears changes the errors."""
+def _detectable(interval: Any, policy: Policy) -> float:
+    """Give the gap that sets of this size detect with the policy's power, from the interval."""
+    from scipy.special import ndtri
+
+    settings = policy.calibration
+    half = (interval.high - interval.low) / 2
+    return float(half * (1 + ndtri(settings.power) / ndtri(0.5 + settings.confidence / 2)))
+
+
+def _artefact(where: Mapping[str, Any], found: Mapping[str, Any], of: str) -> list[Finding]:
+    """Warn where noise that nobody hears changes the errors, which are counted per `of`."""
     if not found.get("floor_matters"):
         return []
     change, p = found["floor_change"], found["floor_p"]
@@ -591,14 +605,14 @@ def _artefact(where: Mapping[str, Any], found: Mapping[str, Any]) -> list[Findin
         Finding(
             **{**where, "metric": "recogniser_artefact"},
             value=change,
-            unit="errors per word",
+            unit=f"errors per {of}",
             best=0.0,
             p_value=p,
             p_method="permutation, paired by recording",
             status=Status.WARN,
             message=Message(
                 id="recogniser_artefact",
-                text=f"Noise at −50 dBFS, which nobody hears, changes the word error rate by "
+                text=f"Noise at −50 dBFS, which nobody hears, changes the error rate by "
                 f"{change:+.3f} (p {p:.3g}): a part of the errors are the recogniser's own. Judge "
                 "with another recogniser, or add such noise to both sets.",
                 params={"change": round(change, 4), "p": p},
@@ -775,7 +789,13 @@ class ImageTextAudio:
             )
             for place in sorted(found.counts)
         ]
-        losses = _losses(where, agreement, shuffled, groups, policy)
+        try:
+            losses = _losses(where, agreement, shuffled, groups, policy)
+        except ValueError as error:  # of one source only, or real records that do not agree
+            finding = finding.model_copy(
+                update={"details": {**finding.details, "no_chain_loss": str(error)}}
+            )
+            losses = []
         return [finding, *losses], shelves
 
 
@@ -832,20 +852,17 @@ def _losses(
     hops = (("text", "image+text"), ("audio", "image+audio"))
     real = groups["real"]
     least = 1 / (len(set(real) if real else agreement["real"]["image+text"]) + 1)
-    try:
-        decay = chain_decay(
-            [
-                HopScores(hop, agreement["synthetic"][tie], agreement["real"][tie],
-                          shuffled[tie].ravel())
-                for hop, tie in hops
-            ],
-            alpha=max(policy.alpha, least),
-            groups=groups["synthetic"],
-            matched_groups=None if real is None else {hop: real for hop, _ in hops},
-            level=policy.calibration.confidence,
-        )  # fmt: skip
-    except ValueError:  # of one source only, or real records that do not agree: nothing to lose
-        return []
+    decay = chain_decay(
+        [
+            HopScores(hop, agreement["synthetic"][tie], agreement["real"][tie],
+                      shuffled[tie].ravel())
+            for hop, tie in hops
+        ],
+        alpha=max(policy.alpha, least),
+        groups=groups["synthetic"],
+        matched_groups=None if real is None else {hop: real for hop, _ in hops},
+        level=policy.calibration.confidence,
+    )  # fmt: skip
     return [
         Finding(
             **{**where, "metric": "chain_loss"},

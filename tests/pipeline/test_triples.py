@@ -101,11 +101,17 @@ def runs(records: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, R
         "ties": {"language": "en"},
         "min_samples": 16,
     })  # fmt: skip
+    strict = policy.model_copy(update={
+        "alpha": 0.01, "calibration": policy.calibration.model_copy(update={"power": 0.5}),
+    })  # fmt: skip
     cache = FeatureCache(tmp_path_factory.mktemp("cache"))
     return {
-        name: run_gate(records / "real", records / name, policy=policy, cache=cache, progress=False)
-        for name in ("matched", "broken", "chained")
-    }
+        name: run_gate(records / "real", records / data, policy=rules, cache=cache, progress=False)
+        for name, data, rules in (
+            ("matched", "matched", policy), ("broken", "broken", policy),
+            ("chained", "chained", policy), ("strict", "broken", strict),
+        )
+    }  # fmt: skip
 
 
 def found(result: GateResult, metric: str) -> Finding:
@@ -123,6 +129,20 @@ def test_one_run_measures_three_modalities_and_their_ties(runs: dict[str, Run]) 
     assert set(ties) == {"image+text", "audio+text", "image+audio+text"}
     assert len({e.id for e in result.encoders}) == len(result.encoders)
     assert found(runs["matched"].result, "broken_records").details["cannot_tell"] == []
+
+
+def test_a_tie_says_what_it_cannot_and_plans_with_the_policy_s_power(runs: dict[str, Run]) -> None:
+    strict, usual = runs["strict"].result, runs["broken"].result
+    # 24 real pairs reach no p-value of 0.01 for one record: no list, and the finding says so.
+    assert "called_mismatched" not in found(strict, "consistency_gap").details
+    assert "0.01" in found(strict, "consistency_gap").details["no_list"]
+    assert "no_list" not in found(usual, "consistency_gap").details
+    for metric in ("consistency_gap", "wer_gap"):
+        for result, factor in ((strict, 1.0), (usual, 1 + 0.8416 / 1.96)):
+            finding = found(result, metric)
+            assert finding.gap_ci is not None
+            half = (finding.gap_ci.high - finding.gap_ci.low) / 2
+            assert finding.min_detectable_gap == pytest.approx(factor * half, rel=1e-3), metric
 
 
 def test_broken_ties_fail_and_whole_ones_do_not(runs: dict[str, Run]) -> None:
