@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .asr import load_transcriber as load_transcriber
     from .base import EncoderInfo as EncoderInfo
     from .base import ImageEncoder as ImageEncoder
     from .cache import FeatureCache as FeatureCache
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from .registry import check_models as check_models
     from .registry import list_models as list_models
     from .registry import load_encoder as load_encoder
+    from .speech import load_audio_encoder as load_audio_encoder
+    from .speech import load_scorer as load_scorer
+    from .text import load_text_encoder as load_text_encoder
 
 _LAZY = {
     "EncoderInfo": "base",
@@ -30,7 +34,11 @@ _LAZY = {
     "ModelRow": "registry",
     "check_models": "registry",
     "list_models": "registry",
+    "load_audio_encoder": "speech",
     "load_encoder": "registry",
+    "load_scorer": "speech",
+    "load_text_encoder": "text",
+    "load_transcriber": "asr",
 }
 __all__ = sorted(_LAZY)  # noqa: PLE0605 - the table above is the one list of names
 

@@ -103,8 +103,9 @@ def load_encoder(
     if family == "open_clip" and name:
         return _load_open_clip(wanted, name, which)[0]
     raise ModelError(
-        f"unknown encoder {spec!r}: use {DEFAULT!r}, {INCEPTION!r}, 'timm/<name>[@tag or path]' "
-        "or 'open_clip/<architecture>[@tag or path]'"
+        f"unknown encoder {spec!r} of images: use {DEFAULT!r}, {INCEPTION!r}, "
+        "'timm/<name>[@tag or path]' or 'open_clip/<architecture>[@tag or path]' "
+        "(load_audio_encoder and load_text_encoder find those of sounds and of texts)"
     )
 
 
