@@ -108,8 +108,9 @@ def page(
 
     Exit codes: 0 done, 2 usage error, 3 data error.
     """
+    from .gate.waivers import load_waivers
     from .history.report import write_history
-    from .history.stages import load_stages, load_waivers
+    from .history.stages import load_stages
     from .history.store import History, database
 
     file = write_history(
@@ -139,7 +140,8 @@ def check(
     4 inconclusive.
     """
     from .gate.judge import exit_code
-    from .history.stages import judge_stages, load_stages, load_waivers
+    from .gate.waivers import load_waivers
+    from .history.stages import judge_stages, load_stages
     from .history.store import History, database
 
     plan = load_stages(stages)

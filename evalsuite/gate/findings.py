@@ -7,6 +7,7 @@ every other output (HTML, Markdown, JUnit) is made from it and from nothing else
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -71,12 +72,34 @@ class Floor(Value):
     values: tuple[float, ...] = ()
 
 
+class Null(Value):
+    """What permuting the labels real and synthetic gave: the statistic where there is no gap.
+
+    ``values`` are at most 200 of all values in order, evenly spaced; ``observed`` is the same
+    statistic on the labels as they are. ``permutations`` is what was used, which a policy of many
+    rules raises.
+    """
+
+    observed: float
+    permutations: int
+    values: tuple[float, ...]
+
+
 class Message(Value):
     """A sentence for people: ``id`` and ``params`` for translation, ``text`` in English."""
 
     id: str
     text: str
     params: dict[str, str | int | float | None] = Field(default_factory=dict)
+
+
+class Waived(Value):
+    """The waiver that lets a finding pass as a warning, and what it was without."""
+
+    status: Status
+    reason: str
+    owner: str
+    expires: date
 
 
 class Finding(Value):
@@ -87,8 +110,9 @@ class Finding(Value):
     chance, in ``gap_unit``, which does not depend on n: the policy's tolerance is in this unit.
     """
 
-    kind: Literal["distribution", "attribute", "integrity", "tie"]
-    """``tie``: what holds modalities together, as a caption and its image."""
+    kind: Literal["distribution", "attribute", "integrity", "tie", "waiver"]
+    """``tie``: what holds modalities together, as a caption and its image. ``waiver``: a waiver
+    that has ended and is still in the file."""
     modality: str
     """image · audio · text; of a tie both, as in ``image+text``."""
     metric: str
@@ -110,11 +134,13 @@ class Finding(Value):
     n_required: int | None = None
     p_value: float | None = None
     p_method: str | None = None
+    null: Null | None = None
     p_adjusted: float | None = None
     detected: bool | None = None
     """Whether ``p_adjusted`` is at or under the policy's alpha: the gap is more than chance."""
     tolerance: float | None = None
     status: Status = Status.INFO
+    waiver: Waived | None = None
     message: Message | None = None
     details: dict[str, Any] = Field(default_factory=dict)
 
@@ -174,12 +200,24 @@ class EncoderSummary(Value):
     preprocessing: dict[str, Any]
 
 
+class PluginSummary(Value):
+    """Code of another distribution that took part in the run."""
+
+    kind: Literal["metric", "encoder"]
+    name: str
+    target: str
+    """``module:attribute`` of its entry point."""
+    distribution: str
+    version: str
+
+
 class Reason(Value):
     """Why the verdict is what it is; the first is the most important one."""
 
     status: Status
     finding: str | None = None
     message: Message
+    waiver: Waived | None = None
 
 
 class MapPoint(Value):
@@ -199,11 +237,12 @@ class MapPoint(Value):
 
 
 class EmbeddingMap(Value):
-    """Two principal components of the pooled features."""
+    """The pooled features in a plane: two principal components, or UMAP."""
 
     encoder: str
     method: str
-    explained: tuple[float, float]
+    explained: tuple[float, float] | None
+    """Shares of the variance along the two axes; UMAP's have none."""
     points: tuple[MapPoint, ...]
     shown_of: tuple[int, int]
     """Real and synthetic samples in all: the points are a random part where there are more."""
@@ -256,10 +295,15 @@ class GateResult(Value):
     """Attribute to {"real": …, "synthetic": …}: at most 1,000 values a side, for the overlays."""
     policy: dict[str, Any]
     policy_sha256: str
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    """What the calibration used, where it is not what the policy says: many rules raise the
+    permutations."""
     seed: int
     alpha: float
     command: str
     """The command line that makes this result again."""
     versions: dict[str, str]
+    plugins: tuple[PluginSummary, ...] = ()
+    """What was not evalsuite's own, of what the policy names."""
     times: dict[str, Any] = Field(default_factory=dict)
     """When and how long: the only part that differs between two runs on the same input."""

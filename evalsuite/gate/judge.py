@@ -17,12 +17,15 @@ import math
 from typing import TYPE_CHECKING
 
 from .findings import WORST_FIRST, Finding, Message, Reason, Status
+from .waivers import apply_waivers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from .findings import DatasetSummary
     from .policy import Policy, Rule
+    from .waivers import Waiver
 
 EXIT_CODES = {
     Status.PASS: 0,
@@ -146,6 +149,8 @@ def judge(
     real: DatasetSummary,
     synthetic: DatasetSummary,
     unmeasured: Mapping[str, str] | None = None,
+    waivers: Sequence[Waiver] = (),
+    today: date | None = None,
 ) -> tuple[tuple[Finding, ...], Status, tuple[Reason, ...]]:
     """Apply a policy.
 
@@ -160,6 +165,10 @@ def judge(
     unmeasured : mapping of str to str, optional
         Modalities that were left out, to the reason: ``only_real``, ``only_synthetic``,
         ``no_encoder`` or ``too_few``. Each is a warning: what was not looked at is not fine.
+    waivers : sequence of Waiver
+        What is let pass as a warning for a time; see :func:`~.waivers.apply_waivers`.
+    today : date, optional
+        The day that waivers are held against; needed where there are any.
 
     Returns
     -------
@@ -239,6 +248,10 @@ def judge(
             )
         )
     reasons.extend(_integrity(policy, real, synthetic, judged))
+    if waivers:
+        if today is None:
+            raise ValueError("waivers hold for a time: say which day it is, with today=")
+        judged, reasons = apply_waivers(judged, reasons, waivers, today=today)
     reasons.sort(key=lambda reason: WORST_FIRST.index(reason.status))
     verdict = reasons[0].status if reasons else Status.PASS
     if not reasons:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-    from .stages import Stages, StageState, Waiver
+    from ..gate.waivers import Waiver
+    from .stages import Stages, StageState
     from .store import FindingRow, History, ReasonRow, RunRow
     from .trend import Trend
 

@@ -1,22 +1,23 @@
-"""Stages of a project with the gaps that each allows, and waivers that name a reason and end."""
+"""Stages of a project with the gaps that each allows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import PolicyError
 from ..gate.findings import Status, worst
+from ..gate.waivers import told, waiver_for
 from ..strict_yaml import read_mapping, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
     from pathlib import Path
 
+    from ..gate.waivers import Waiver
     from .store import FindingRow, ReasonRow
 
 
@@ -98,33 +99,6 @@ class Stages(_Strict):
         return names.index(name)
 
 
-class Waiver(_Strict):
-    """A finding that is let pass for a time."""
-
-    finding: Annotated[
-        str,
-        Field(min_length=3, description="modality/encoder/metric/slice; * stands for anything."),
-    ]
-    reason: Annotated[str, Field(min_length=10, max_length=500)]
-    expires: Annotated[date, Field(description="The last day on which it holds.")]
-    owner: Annotated[str, Field(min_length=1, max_length=100)]
-
-    @model_validator(mode="after")
-    def _not_everything(self) -> Waiver:
-        if not self.finding.replace("*", "").strip("/"):
-            raise ValueError("a waiver for everything is no waiver: name a metric")
-        return self
-
-    def holds(self, key: str, today: date) -> bool:
-        """Whether it lets a finding pass on a day."""
-        return today <= self.expires and fnmatchcase(key, self.finding)
-
-
-class _Waivers(_Strict):
-    version: Annotated[int, Field(ge=1, le=1)] = 1
-    waivers: tuple[Waiver, ...]
-
-
 def load_stages(path: str | Path) -> Stages:
     """Read a file of stages.
 
@@ -137,28 +111,7 @@ def load_stages(path: str | Path) -> Stages:
     try:
         return Stages.model_validate(read_mapping(text, str(path), PolicyError))
     except ValidationError as error:
-        raise PolicyError(_explain(error, f"{path} is no valid file of stages")) from None
-
-
-def load_waivers(path: str | Path) -> tuple[Waiver, ...]:
-    """Read a file of waivers.
-
-    Raises
-    ------
-    PolicyError
-        If it is not valid: each waiver needs a finding, a reason, an owner and a last day.
-    """
-    text = read_text(path, "file of waivers", PolicyError)
-    try:
-        return _Waivers.model_validate(read_mapping(text, str(path), PolicyError)).waivers
-    except ValidationError as error:
-        raise PolicyError(_explain(error, f"{path} is no valid file of waivers")) from None
-
-
-def _explain(error: ValidationError, head: str) -> str:
-    items = error.errors(include_url=False)[:5]
-    told = [f"  {'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in items]
-    return head + ":\n" + "\n".join(told)
+        raise PolicyError(f"{path} is no valid file of stages:\n{told(error)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +219,7 @@ def waived_verdict(
     """
     left, waived = [], 0
     for reason in reasons:
-        bad = reason.status in (Status.FAIL, Status.INCONCLUSIVE)
-        if bad and reason.finding and any(w.holds(reason.finding, today) for w in waivers):
+        if reason.finding and waiver_for(reason.finding, reason.status, waivers, today):
             left.append(Status.WARN)
             waived += 1
         else:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..gate.findings import Finding, Floor, Interval
+from ..gate.findings import Finding, Floor, Interval, Null
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..gate.policy import Calibration
     from ..metrics.distribution.classifier import ClassifierResult
+    from ..metrics.pair import PairMetric
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,6 +37,7 @@ SPLITS_FRECHET = 40
 PERMUTED_COMPONENTS = 32
 """Permutations of the Fréchet distance look at this many leading pooled principal components."""
 KEPT_FLOOR_VALUES = 100
+KEPT_NULL_VALUES = 200
 NEIGHBOURS = 5
 
 
@@ -194,7 +196,20 @@ def _finding(
         min_detectable_gap=(t + float(ndtri(settings.power))) * se,
         p_value=p,
         p_method=d.p_method,
+        null=null_of(d.observed, d.permuted),
         details={"standard_error": se, "matched_size": d.size},
+    )
+
+
+def null_of(observed: float, permuted: Floats) -> Null:
+    """Keep what permutations gave, in order and thinned evenly where they are many."""
+    ordered = np.sort(permuted[np.isfinite(permuted)])
+    kept = min(ordered.size, KEPT_NULL_VALUES)
+    rows = np.linspace(0, ordered.size - 1, kept).round().astype(np.int64)
+    return Null(
+        observed=observed,
+        permutations=ordered.size,
+        values=tuple(float(v) for v in ordered[rows]),
     )
 
 
@@ -259,8 +274,23 @@ def _classifier_finding(
         min_detectable_gap=planned * result.standard_error,
         p_value=result.p_value,
         p_method=result.p_method,
+        null=null_of(result.effect, 2 * result.null - 1),
         details={"auc": result.auc, "standard_error": result.standard_error},
     )
+
+
+def spec_of(metric: PairMetric) -> Spec:
+    """Give what the gate must know of a plugin's metric; its gap is in the metric's own unit."""
+    info = metric.info
+    unit = info.unit or info.name
+    return Spec(info.name, info.unit, info.direction == "higher", float(info.best or 0.0), unit)
+
+
+def _drawn_by(
+    metric: PairMetric, z: Floats, masks: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+) -> Floats:
+    """Compute a plugin's metric on every pair of subsets, one after the other."""
+    return np.array([metric(z[a], z[b]) for a, b in zip(*(m.T for m in masks), strict=True)])
 
 
 def _nearest(
@@ -291,6 +321,7 @@ def measure(
     settings: Calibration,
     seed: int = 0,
     metrics: Sequence[str] | None = None,
+    extra: Sequence[PairMetric] = (),
     tick: Callable[[str], None] = lambda _: None,
 ) -> Measured:
     """Measure one pair of feature sets with everything that makes the numbers mean something.
@@ -309,6 +340,8 @@ def measure(
         Seed of every draw.
     metrics : sequence of str, optional
         Names out of :data:`SPECS`; all of them by default.
+    extra : sequence of PairMetric
+        Metrics of plugins, measured beside them.
     tick : callable
         Told the name of each step as it begins.
 
@@ -373,6 +406,8 @@ def measure(
         seed=seeds[2],
     )
     permuted = permutation_masks(n, m, settings.permutations, groups=pooled_groups, seed=seeds[3])
+    fewer = slice(settings.costly_permutations)
+    few = permuted[0][:, fewer], permuted[1][:, fewer]
     labels = np.zeros((n + m, 1), dtype=bool)
     labels[:n] = True
     kinds = {
@@ -449,7 +484,6 @@ def measure(
             seed=seeds[5],
         )
         projected = torch.from_numpy(np.ascontiguousarray(scores))
-        few = [side[:, : settings.costly_permutations] for side in permuted]
         null = frechet_splits(
             projected,
             np.concatenate([labels, few[0]], axis=1),
@@ -468,9 +502,25 @@ def measure(
             same_statistic=False,
         )
 
+    for metric in extra:
+        tick(metric.info.name)
+        pooled = z.numpy()
+        found[metric.info.name] = _Draws(
+            value=metric(real, synthetic),
+            floor=_drawn_by(metric, pooled, splits["floor"]),
+            matched=_drawn_by(metric, pooled, splits["matched"]),
+            permuted=_drawn_by(metric, pooled, few),
+            observed=metric(a, b),
+            size=size,
+            n=min(n, m),
+            scale=1.0,
+            p_method="label permutation",
+        )
+
+    specs = SPECS | {metric.info.name: spec_of(metric) for metric in extra}
     findings = [
         _finding(
-            SPECS[name],
+            specs[name],
             found[name],
             modality=modality,
             n_real=n_real,
@@ -478,7 +528,7 @@ def measure(
             df=df,
             settings=settings,
         )
-        for name in SPECS
+        for name in specs
         if name in found
     ]
 

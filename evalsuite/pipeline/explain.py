@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from ..errors import ModelError, UsageError
 from ..gate.findings import (
     EmbeddingMap,
     Finding,
@@ -19,13 +21,18 @@ from ..gate.findings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
 
     from ..encoders import Encoded
     from ..gate.policy import Policy
     from .calibrate import Measured
 
+Layout: TypeAlias = Literal["pca", "umap"]
+"""How a map puts samples in a plane."""
 MAP_POINTS = 1000
+UMAP_NEIGHBOURS = 15
 GALLERY_ITEMS = 24
 GALLERY_TEXT = 400
 ATTRIBUTE_VALUES = 1000
@@ -61,11 +68,11 @@ class Drift:
 
 def drifted_attributes(
     left: Encoded,
-    right: Encoded,
+    right: Mapping[str, npt.NDArray[np.float64]],
     groups: tuple[Sequence[str] | None, Sequence[str] | None],
     policy: Policy,
 ) -> Drift:
-    """Compare every readable property of the two sets."""
+    """Compare every readable property that ``right`` has with the real set's."""
     from ..metrics.drift.multiplicity import adjust_pvalues
     from ..metrics.drift.univariate import numeric_drift
 
@@ -73,7 +80,9 @@ def drifted_attributes(
     overlays: dict[str, dict[str, tuple[float, ...]]] = {}
     rng = np.random.default_rng(policy.seed)
     for name, values in left.attributes.items():
-        other = right.attributes[name]
+        if name not in right:
+            continue
+        other = right[name]
         a, b = values[np.isfinite(values)], other[np.isfinite(other)]
         if min(a.size, b.size) < 2:
             continue
@@ -189,24 +198,82 @@ def _attribute_message(finding: Finding, detected: bool) -> Message:
     )
 
 
+def notable_drift(attributes: Sequence[Finding]) -> list[Finding]:
+    """Give the attributes that differ by enough to be worth a sentence, the largest effect first."""
+    found = [f for f in attributes if f.detected and _effect(f) >= NOTABLE_EFFECT]
+    return sorted(found, key=lambda f: (-_effect(f), f.metric))
+
+
 def explanations(attributes: Sequence[Finding]) -> tuple[Message, ...]:
     """Give the sentences on the attributes that differ, the largest effect first."""
-    notable = [f for f in attributes if f.message is not None and f.message.id != "attribute_alike"]
-    notable.sort(key=lambda f: (-_effect(f), f.metric))
-    return tuple(f.message for f in notable if f.message is not None)
+    return tuple(f.message for f in notable_drift(attributes) if f.message is not None)
 
 
 def _some(x: Any, limit: int, rng: np.random.Generator) -> Any:
     return x if x.size <= limit else x[np.sort(rng.permutation(x.size)[:limit])]
 
 
+def check_layout(layout: str) -> None:
+    """Ask, before anything that takes long, whether a map can be laid out so.
+
+    Raises
+    ------
+    UsageError
+        If there is no such layout.
+    ModelError
+        If the library that it needs is not installed.
+    """
+    if layout not in get_args(Layout):
+        raise UsageError(f"there is no map {layout!r}; there are {', '.join(get_args(Layout))}")
+    if layout == "umap" and find_spec("umap") is None:
+        raise ModelError("a map by UMAP needs the library: run `pip install 'evalsuite[umap]'`")
+
+
+def _umap(rows: Any, seed: int) -> Any:
+    """Lay out rows by UMAP, the same way whenever the seed is the same (so on one thread)."""
+    import warnings
+
+    from umap import UMAP
+
+    from .calibrate import PERMUTED_COMPONENTS, principal_components
+
+    scores = principal_components(rows.astype(np.float64), PERMUTED_COMPONENTS, seed)[0]
+    with warnings.catch_warnings():
+        # It says that a seed costs it its threads, which is what is wanted here.
+        warnings.simplefilter("ignore", UserWarning)
+        return UMAP(
+            n_neighbors=min(UMAP_NEIGHBOURS, len(rows) - 1), random_state=seed % 2**32
+        ).fit_transform(scores)
+
+
 def embedding_map(
-    encoder: str, left: Encoded, right: Encoded, measured: Measured, seed: int
+    encoder: str,
+    left: Encoded,
+    right: Encoded,
+    measured: Measured,
+    seed: int,
+    layout: Layout = "pca",
 ) -> EmbeddingMap:
-    """Give the map: at most 1,000 points a side, a random part where there are more."""
+    """Give the map: at most 1,000 points a side, a random part where there are more.
+
+    Parameters
+    ----------
+    encoder : str
+        Whose features are laid out.
+    left, right : Encoded
+        Real and synthetic.
+    measured : Measured
+        Its coordinates are the principal components.
+    seed : int
+        Of the choice of points, and of UMAP.
+    layout : {"pca", "umap"}
+        UMAP keeps neighbours together and makes up the distances between groups; it sees the
+        points of the map alone.
+    """
     n = len(left.samples)
     rng = np.random.default_rng(seed)
     points: list[MapPoint] = []
+    rows_shown: list[Any] = []
     for side, part, scores, flags, offset in (
         ("real", left, measured.scores_real, measured.covered, 0),
         ("synthetic", right, measured.scores_synthetic, measured.on_manifold, n),
@@ -214,7 +281,9 @@ def embedding_map(
         rows = np.flatnonzero(
             np.isfinite(measured.coordinates[offset : offset + len(part.samples), 0])
         )
-        for i in _some(rows, MAP_POINTS, rng):
+        shown = _some(rows, MAP_POINTS, rng)
+        rows_shown.append(part.features[encoder][shown])
+        for i in shown:
             sample = part.samples[i]
             x, y = measured.coordinates[offset + i]
             score = scores[i]
@@ -230,10 +299,16 @@ def embedding_map(
                     score=float(score) if np.isfinite(score) else None,
                 )
             )
+    if layout == "umap":
+        plane = _umap(np.concatenate(rows_shown), seed)
+        points = [
+            point.model_copy(update={"x": float(x), "y": float(y)})
+            for point, (x, y) in zip(points, plane, strict=True)
+        ]
     return EmbeddingMap(
         encoder=encoder,
-        method="principal components of the pooled features",
-        explained=measured.explained,
+        method="UMAP" if layout == "umap" else "principal components of the pooled features",
+        explained=None if layout == "umap" else measured.explained,
         points=tuple(points),
         shown_of=(n, len(right.samples)),
     )

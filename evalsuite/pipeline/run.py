@@ -11,13 +11,14 @@ import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import cache as cached
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from .. import __version__, plugins
 from .. import metrics as metrics_package
 from ..data import open_dataset
 from ..encoders import FeatureCache
@@ -33,14 +34,25 @@ from ..gate.findings import (
 )
 from ..gate.judge import exit_code, judge
 from ..gate.policy import Policy, load_policy
+from ..gate.waivers import load_waivers
 from .calibrate import SPECS, Measured, measure
-from .explain import Drift, drifted_attributes, embedding_map, explanations, galleries
+from .explain import (
+    Drift,
+    Layout,
+    check_layout,
+    drifted_attributes,
+    embedding_map,
+    explanations,
+    galleries,
+)
+from .external import plugins_of
 from .plan import Part, Plan, make_plan, sample_groups
 from .preview import previews
 from .slices import class_findings, class_messages
 from .sounds import sound_findings
-from .texts import text_findings
+from .texts import VARIETY, text_findings
 from .ties import TIE_METRICS
+from .utility import utility_findings
 
 if TYPE_CHECKING:
     import os
@@ -49,10 +61,23 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..encoders import Encoded, EncoderInfo
     from ..gate.policy import Calibration
+    from ..metrics.pair import PairMetric
 
 log = logging.getLogger("evalsuite")
 
 PROBLEM_EXAMPLES = 100
+JUDGED = (
+    *SPECS,
+    "naturalness",
+    *VARIETY,
+    "near_copy_share",
+    "near_duplicate_share",
+    "utility",
+    *TIE_METRICS,
+)
+"""Metrics that a rule may be for: what has a gap with an interval."""
+REPORTED = ("label_shares", "label_leakage", "mauve", "recogniser_artefact")
+"""Metrics of the report that no tolerance can be held against: they have no interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +145,9 @@ def run_gate(
     allow_download: bool = False,
     progress: bool | None = None,
     strict: bool = False,
+    waivers: str | os.PathLike[str] | None = None,
+    today: date | None = None,
+    layout: Layout = "pca",
     command: str | None = None,
 ) -> Run:
     """Make a run without writing anything but the cache.
@@ -140,6 +168,12 @@ def run_gate(
         By default a bar is shown where standard error is a terminal.
     strict : bool
         Whether a warning ends in exit code 1.
+    waivers : path, optional
+        A file of findings that are let pass, as warnings, until a day.
+    today : date, optional
+        The day that waivers are held against; by default this one, in UTC.
+    layout : {"pca", "umap"}
+        How the map puts the samples in a plane; ``umap`` needs the extra of this name.
     command : str, optional
         The command line that the report shows.
 
@@ -159,6 +193,9 @@ def run_gate(
     store = FeatureCache() if cache is True else cache or None
 
     _check_metrics(chosen)
+    plugged = plugins_of(chosen, JUDGED)
+    let_pass = load_waivers(Path(waivers)) if waivers is not None else ()
+    check_layout(layout)
     # Both sets are opened, and the models found, before anything that takes long.
     with clock("open"):
         sides = {"real": open_dataset(real), "synthetic": open_dataset(synthetic)}
@@ -200,8 +237,8 @@ def run_gate(
             with clock(f"measure {info.id}"):
                 stored = remember(
                     "measure",
-                    info.key,
-                    partial(_measure, part, info.id, chosen, chosen_calibration),
+                    f"{info.key} {plugged.key}".strip(),
+                    partial(_measure, part, info.id, chosen, chosen_calibration, plugged.metrics),
                 )
                 measured = Measured.from_bytes(stored)
             findings.extend(f.model_copy(update={"encoder": info.id}) for f in measured.findings)
@@ -209,14 +246,18 @@ def run_gate(
                 found = class_findings(part, info.id, chosen, chosen_calibration, remember)
             # The shares of the classes are the same whoever looks at the features.
             findings.extend(f for f in found if f.slice != "all" or info is part.left.infos[0])
-            maps.append(embedding_map(info.id, part.left, part.right, measured, chosen.seed))
+            maps.append(
+                embedding_map(info.id, part.left, part.right, measured, chosen.seed, layout)
+            )
             shelves.extend(galleries(info.id, part.left, part.right, measured))
+        with clock(f"utility {part.modality}"):
+            findings.extend(utility_findings(part, chosen, remember))
         with clock(f"attributes {part.modality}"):
             stored = remember(
                 "attributes",
                 plan.scored_by(part.modality),
                 lambda part=part: drifted_attributes(  # type: ignore[misc]
-                    part.left, part.right, part.groups, chosen
+                    part.left, part.right.attributes, part.groups, chosen
                 ).to_bytes(),
             )
             drift = Drift.from_bytes(stored)
@@ -242,6 +283,8 @@ def run_gate(
         real=summaries["real"],
         synthetic=summaries["synthetic"],
         unmeasured=unmeasured,
+        waivers=let_pass,
+        today=today or datetime.now(UTC).date(),
     )
     result = GateResult(
         evalsuite_version=__version__,
@@ -258,10 +301,12 @@ def run_gate(
         attributes=values,
         policy=chosen.canonical(),
         policy_sha256=chosen.sha256(),
+        calibration=chosen_calibration.model_dump(mode="json"),
         seed=chosen.seed,
         alpha=chosen.alpha,
-        command=command or _command(real, synthetic, policy, seed),
+        command=command or _command(real, synthetic, policy, seed, waivers, layout),
         versions=library_versions(),
+        plugins=plugged.records,
         times={
             "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
             "seconds": {**clock.seconds, "total": clock.total()},
@@ -278,7 +323,13 @@ def run_gate(
     return Run(result=result, thumbnails=pictures, clips=clips, parts=parts)
 
 
-def _measure(part: Part, encoder: str, policy: Policy, settings: Calibration) -> bytes:
+def _measure(
+    part: Part,
+    encoder: str,
+    policy: Policy,
+    settings: Calibration,
+    extra: Sequence[PairMetric] = (),
+) -> bytes:
     return measure(
         part.left.features[encoder],
         part.right.features[encoder],
@@ -287,6 +338,7 @@ def _measure(part: Part, encoder: str, policy: Policy, settings: Calibration) ->
         groups_synthetic=part.groups[1],
         settings=settings,
         seed=policy.seed,
+        extra=extra,
     ).to_bytes()
 
 
@@ -295,7 +347,7 @@ def _enough_permutations(policy: Policy, plan: Plan) -> Calibration:
     judged = sum(
         rule.modality in ("*", info.modality) and rule.encoder in ("*", info.id)
         for rule in policy.rules
-        if rule.metric in SPECS
+        if rule.metric in SPECS or rule.metric not in JUDGED
         for info in plan.encoder_infos
     ) + sum(rule.metric in TIE_METRICS for rule in policy.rules) * len(plan.ties)
     settings = policy.calibration
@@ -310,12 +362,18 @@ def _enough_permutations(policy: Policy, plan: Plan) -> Calibration:
 
 
 def _check_metrics(policy: Policy) -> None:
-    known = [*SPECS, *TIE_METRICS]
     for rule in policy.rules:
-        if rule.metric not in known:
-            close = difflib.get_close_matches(rule.metric, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-            raise PolicyError(f"the policy asks for the unknown metric {rule.metric!r}; {hint}")
+        if rule.metric in JUDGED or plugins.find("metric", rule.metric):
+            continue
+        judged = f"a rule can be for {', '.join(JUDGED)}"
+        if rule.metric in REPORTED:
+            raise PolicyError(
+                f"the policy has a rule for {rule.metric!r}, which the report shows but no "
+                f"tolerance can be held against, for it has no interval; {judged}"
+            )
+        close = difflib.get_close_matches(rule.metric, JUDGED, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else judged
+        raise PolicyError(f"the policy asks for the unknown metric {rule.metric!r}; {hint}")
 
 
 class _Clock:
@@ -341,12 +399,23 @@ class _Clock:
         return round(time.perf_counter() - self._start, 4)
 
 
-def _command(real: object, synthetic: object, policy: object, seed: int | None) -> str:
+def _command(
+    real: object,
+    synthetic: object,
+    policy: object,
+    seed: int | None,
+    waivers: object,
+    layout: Layout,
+) -> str:
     parts = ["evalsuite", "gate", str(real), str(synthetic)]
     if policy is not None and not isinstance(policy, Policy):
         parts += ["--policy", str(policy)]
     if seed is not None:
         parts += ["--seed", str(seed)]
+    if waivers is not None:
+        parts += ["--waivers", str(waivers)]
+    if layout != "pca":
+        parts += ["--map", layout]
     return shlex.join(parts)
 
 
@@ -497,7 +566,9 @@ def _too_few(policy: Policy, part: Part, encoder: str) -> list[Finding]:
             n_required=policy.min_samples,
         )
         for name in dict.fromkeys(
-            rule.metric for rule in policy.rules if rule.slice == "all" and rule.metric in SPECS
+            rule.metric
+            for rule in policy.rules
+            if rule.slice == "all" and (rule.metric in SPECS or rule.metric not in JUDGED)
         )
     ]
 

@@ -321,7 +321,7 @@ def maps_view(maps: Iterable[EmbeddingMap], notes: list[Note]) -> list[dict[str,
             {
                 "encoder": clean(m.encoder, 120),
                 "method": clean(m.method, 120),
-                "explained": [_round(e, 4) for e in m.explained],
+                "explained": m.explained and [_round(e, 4) for e in m.explained],
                 "of": list(m.shown_of),
                 "side": "".join(p.side[0] for p in points),
                 "name": [clean(p.sample, 160) for p in points],

@@ -57,6 +57,8 @@ class ClassifierResult(Scalar):
     tv_lower_bound : float
         Lower confidence bound, one-sided at the interval's level, of the total variation distance
         between the two distributions, by ``TV >= 2 balanced accuracy - 1``; 0 to 1.
+    null : float array, shape (permutations,)
+        The AUC of each relabelling with refits; NaN is left out.
     scores_real, scores_synthetic : float array, shape (n,), (m,)
         Held-out score of every sample: about -1 at the mean of the real training samples, +1 at
         that of the synthetic ones, 0 at the threshold; the higher, the more synthetic-looking.
@@ -73,6 +75,7 @@ class ClassifierResult(Scalar):
     p_method: str
     balanced_accuracy: float
     tv_lower_bound: float
+    null: Floats
     scores_real: Floats
     scores_synthetic: Floats
     folds: int
@@ -222,6 +225,7 @@ def classifier_two_sample_test(
         p_method="label permutation with refits" if permutations else "none",
         balanced_accuracy=accuracy,
         tv_lower_bound=max(0.0, 2 * bound.low - 1),
+        null=null,
         scores_real=score[:n],
         scores_synthetic=score[n:],
         folds=int(fold.max()) + 1,

@@ -19,7 +19,8 @@ from evalsuite.errors import DataError, ModelError, PolicyError, UsageError
 from evalsuite.gate.findings import Status
 from evalsuite.history.mlflow_log import log_to_mlflow
 from evalsuite.history.report import render_history, write_history
-from evalsuite.history.stages import judge_stages, load_stages, load_waivers, waived_verdict
+from evalsuite.gate.waivers import load_waivers
+from evalsuite.history.stages import judge_stages, load_stages, waived_verdict
 from evalsuite.history.store import History
 from evalsuite.history.trend import trends
 from evalsuite.report.render import write_outputs
