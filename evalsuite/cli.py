@@ -17,6 +17,7 @@ from .cli_audit import audit
 from .cli_correct import correct, tune
 from .cli_generate import generate
 from .cli_history import history_app
+from .cli_plugins import plugins_app
 from .cli_study import study_app
 from .cli_study import suggest as policy_suggest
 from .errors import EvalsuiteError, UsageError
@@ -35,6 +36,7 @@ policy_app = typer.Typer(no_args_is_help=True, help="Show or check a policy.")
 models_app = typer.Typer(no_args_is_help=True, help="The models that encode samples.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(models_app, name="models")
+app.add_typer(plugins_app, name="plugins")
 app.add_typer(study_app, name="study")
 app.add_typer(history_app, name="history")
 policy_app.command("suggest")(policy_suggest)

@@ -25,3 +25,7 @@ class DataError(EvalsuiteError):
 
 class ModelError(EvalsuiteError):
     """A model that is not at hand, or whose weights are not the recorded ones."""
+
+
+class PluginError(EvalsuiteError):
+    """A plugin that is offered twice, cannot be imported, or is not what it should be."""

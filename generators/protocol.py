@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .. import plugins
 from ..errors import DataError, EvalsuiteError, UsageError
 
 Params: TypeAlias = dict[str, Any]
@@ -488,9 +489,13 @@ _OPERATIONS: dict[str, str] = {
         "gain": "audio.effects:Gain",
         "generate_image": "endpoints.operations:GenerateImage",
         "identity": "null:Identity",
+        "image_to_image": "local.operations:ImageToImage",
+        "image_to_text": "local.operations:ImageToText",
+        "inpaint": "local.operations:Inpaint",
         "insert_punctuation": "text.effects:InsertPunctuation",
         "judge_pair": "endpoints.operations:JudgePair",
         "mask_faces": "privacy.media:MaskFaces",
+        "mask_text": "privacy.lettering:MaskText",
         "match_bandwidth": "correction.audio:MatchBandwidth",
         "match_case": "correction.text:MatchCase",
         "match_ending": "correction.text:MatchEnding",
@@ -525,6 +530,7 @@ _OPERATIONS: dict[str, str] = {
         "swap_words": "text.effects:SwapWords",
         "synonyms": "text.learned:Synonyms",
         "template": "text.template:Template",
+        "text_to_image": "local.operations:TextToImage",
         "tfidf_replace": "text.learned:TfIdfReplace",
         "time_stretch": "audio.effects:TimeStretch",
         "transcribe_endpoint": "endpoints.operations:TranscribeEndpoint",
@@ -552,8 +558,13 @@ def register(operation: type) -> type:
 
 
 def operation_names() -> tuple[str, ...]:
-    """List the operations that :func:`build` knows."""
+    """List the operations of evalsuite and those that :func:`register` was told of."""
     return tuple(sorted(_OPERATIONS))
+
+
+def operation_known(name: str) -> bool:
+    """Say whether :func:`operation_class` finds a class of this name, plugins included."""
+    return name in _OPERATIONS or plugins.find("generator", name) is not None
 
 
 def operation_module(name: str) -> str:
@@ -568,8 +579,17 @@ def operation_class(name: str) -> Any:
     ------
     RecipeError
         If nobody knows the name; the nearest known one is suggested.
+    PluginError
+        If a plugin has the name, and cannot be imported or is no operation of that name.
     """
     if name not in _OPERATIONS:
+        if plugin := plugins.find("generator", name):
+            offered = plugins.load(plugin)
+            if not isinstance(offered, type) or getattr(offered, "name", None) != name:
+                raise plugins.broken(
+                    plugin, f"it leads to {offered!r:.80}, not to an operation class with that name"
+                )
+            return offered
         raise RecipeError(f"unknown operation {name!r}{suggestion(name, operation_names())}")
     module, _, qualname = _OPERATIONS[name].partition(":")
     found: Any = import_module(module)
@@ -798,8 +818,17 @@ def _facts(operation: Operation, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fact for fact in found if fact is not None))
 
 
+@cache
+def _brought_by(name: str) -> tuple[str, ...]:
+    """Give the distribution of an operation that is a plugin: its version is on the record."""
+    plugin = None if name in _OPERATIONS else plugins.find("generator", name)
+    return (plugin.distribution,) if plugin else ()
+
+
 def _software_of(operation: Operation) -> str:
-    libraries = (getattr(leaf, "libraries", ()) for leaf in leaves(operation))
+    libraries = (
+        (*getattr(leaf, "libraries", ()), *_brought_by(leaf.name)) for leaf in leaves(operation)
+    )
     return software(tuple(sorted({name for names in libraries for name in names})))
 
 

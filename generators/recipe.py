@@ -18,6 +18,7 @@ from .protocol import (
     Operation,
     RecipeError,
     operation_class,
+    operation_known,
     operation_names,
     suggestion,
 )
@@ -171,7 +172,7 @@ def _step(step: object, where: str) -> Operation:
         )
     name, given = next(iter(step.items()))
     here = f"{where}.{name}"
-    if name not in operation_names():
+    if not operation_known(str(name)):
         raise RecipeError(f"  {here}: unknown operation{suggestion(str(name), operation_names())}")
     try:
         # Steps within are checked as steps, so that their errors say where.

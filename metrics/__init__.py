@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .audio.attributes import audio_attributes as audio_attributes
     from .audio.naturalness import naturalness_gap as naturalness_gap
     from .audio.naturalness import prosody_features as prosody_features
+    from .catalogue import MetricInfo as MetricInfo
     from .catalogue import list_metrics as list_metrics
     from .crossmodal.alignment import clip_score as clip_score
     from .crossmodal.alignment import consistency as consistency
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .drift.multiplicity import adjust_pvalues as adjust_pvalues
     from .drift.table import drift_tests as drift_tests
     from .image.attributes import image_attributes as image_attributes
+    from .pair import PairMetric as PairMetric
     from .streaming.classifier import ClassifierTwoSample as ClassifierTwoSample
     from .streaming.diversity import VendiScore as VendiScore
     from .streaming.drift import ColumnDrift as ColumnDrift
@@ -76,7 +78,7 @@ if TYPE_CHECKING:
 _WHERE = {
     name: module
     for module, names in {
-        ".catalogue": ("list_metrics",),
+        ".catalogue": ("MetricInfo", "list_metrics"),
         ".audio.attributes": ("audio_attributes",),
         ".audio.naturalness": (
             "naturalness_gap",
@@ -132,6 +134,7 @@ _WHERE = {
         ".drift.multiplicity": ("adjust_pvalues",),
         ".drift.table": ("drift_tests",),
         ".image.attributes": ("image_attributes",),
+        ".pair": ("PairMetric",),
         ".streaming.classifier": ("ClassifierTwoSample",),
         ".streaming.diversity": ("VendiScore",),
         ".streaming.drift": ("ColumnDrift",),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:
-    """A row of :func:`list_metrics`.
+    """What a metric is, in words: a row of :func:`list_metrics`.
 
     Attributes
     ----------

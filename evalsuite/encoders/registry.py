@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ..errors import ModelError
 from . import lite0
 from .base import EncoderInfo, ImageEncoder, code_version, file_sha256
+from .external import load_plugin
 from .image import FILTERS, OnnxEncoder, Preprocessing, TorchEncoder, log
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def load_encoder(
         return _load_timm(wanted, name, which)
     if family == "open_clip" and name:
         return _load_open_clip(wanted, name, which)[0]
+    if (plugin := load_plugin(spec, "image", ImageEncoder, device)) is not None:  # type: ignore[type-abstract]
+        return plugin
     raise ModelError(
         f"unknown encoder {spec!r} of images: use {DEFAULT!r}, {INCEPTION!r}, "
         "'timm/<name>[@tag or path]' or 'open_clip/<architecture>[@tag or path]' "

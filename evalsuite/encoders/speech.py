@@ -25,6 +25,7 @@ from ..errors import ModelError
 from ..metrics.image.attributes import Attribute
 from . import audiofolder
 from .base import EncoderInfo, code_version, cpu_count
+from .external import load_plugin
 from .media import Embedder, Scorer
 
 if TYPE_CHECKING:
@@ -220,6 +221,8 @@ def load_audio_encoder(
     family, _, name = spec.partition("/")
     if family == audiofolder.FAMILY and name:
         return audiofolder.load_audio_folder(Path(name))
+    if (plugin := load_plugin(spec, "audio", Embedder, "auto")) is not None:  # type: ignore[type-abstract]
+        return plugin
     raise ModelError(
         f"unknown audio encoder {spec!r}: use {WHISPER_ENCODER!r}, {SPEAKER!r}, {LOGMEL!r} or "
         f"'{audiofolder.FAMILY}/<folder>'"

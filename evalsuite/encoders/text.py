@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ..errors import ModelError
 from .base import EncoderInfo, code_version, file_sha256
+from .external import load_plugin
 from .media import Embedder
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def load_text_encoder(
     family, _, name = spec.partition("/")
     if family == _FAMILY and name:
         return _load_folder(Path(name), device, cache)
+    if (plugin := load_plugin(spec, "text", TextModel, device)) is not None:  # type: ignore[type-abstract]
+        return plugin
     raise ModelError(
         f"unknown text encoder {spec!r}: use {DEFAULT!r}, {CHAR_NGRAMS!r} or '{_FAMILY}/<folder>'"
     )
