@@ -13,12 +13,16 @@ from ..data.dataset import BadSample
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..data import Dataset
+    from ..data import Dataset, Sample
     from ..gate.findings import GateResult
     from .plan import Part
 
 FIRST = ("misheard", "mismatched")
+"""Galleries whose recordings are sent first: without hearing them nobody can judge the pair, while
+of the others the spectrogram says something."""
 OPEN = 12
+"""Samples of a gallery that the page shows before anybody asks for more (``FIRST`` in report.js): a
+recording that nobody sees is sent only where there is room."""
 CLIPS = 120
 """At most so many recordings are in a report."""
 CLIP_SECONDS = 8.0
@@ -59,23 +63,22 @@ def previews(
                     pictures[role, sample.id] = thumbnail
     clips: dict[tuple[str, str], bytes] = {}
     if "audio" in parts:
+        known = {(role, s.id): s for role in sides for s in parts["audio"].side(role).samples}
         for role, name in listed:
             if len(clips) >= CLIPS:
                 break
-            decoded = _decoded(sides[role], parts["audio"].side(role).samples, name)
+            sample = known.get((role, name))
+            decoded = None if sample is None else _decoded(sides[role], sample)
             if decoded is not None:
                 clips[role, name] = clip(decoded.samples, decoded.rate)
                 pictures.setdefault((role, name), spectrogram(decoded.samples, decoded.rate))
     return pictures, clips
 
 
-def _decoded(data: Dataset, samples: Any, name: str) -> Any:
+def _decoded(data: Dataset, sample: Sample) -> Any:
     from ..data.audio import decode_audio
     from ..data.dataset import Limits
 
-    sample = next((s for s in samples if s.id == name), None)
-    if sample is None:
-        return None
     try:
         with data.open(sample, "audio") as file:
             return decode_audio(file, Limits())

@@ -120,6 +120,8 @@ def _measured(part: Part, encoder: str, policy: Policy, settings: Calibration) -
                 "floor": shares.floor,
                 "floor_q95": shares.floor_q95,
                 "classes": len(shares.groups),
+                # Of their content nothing is known, and no slice says so.
+                "classes_too_small": len(report.left_out),
             },
         )
     ]
@@ -178,7 +180,11 @@ def _shares_message(label: str, real: float, synthetic: float) -> Message:
 
 def class_messages(findings: Sequence[Finding]) -> list[Message]:
     """Give the sentences on classes: the one that changed its share, the one with the most gap."""
-    said = [f.message for f in findings if f.metric == "label_shares" and f.message is not None]
+    said: list[Message] = []
+    for f in findings:
+        # Each modality of the same records has the same labels.
+        if f.metric == "label_shares" and f.message is not None and f.message not in said:
+            said.append(f.message)
     found = [f for f in findings if f.slice.startswith(CLASS) and f.detected and f.gap is not None]
     if found:
         worst = max(found, key=lambda f: f.gap or 0.0)

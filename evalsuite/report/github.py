@@ -98,7 +98,8 @@ def annotation_lines(result: GateResult) -> list[str]:
             continue
         counts[command] += 1
         title = _property(f"evalsuite: {reason.status.value}")
-        lines.append(f"::{command} title={title}::{_data(tr.message(reason.message))}")
+        waived = f" {tr.waived(reason.waiver)}" if reason.waiver else ""
+        lines.append(f"::{command} title={title}::{_data(tr.message(reason.message) + waived)}")
     return lines
 
 

@@ -18,7 +18,7 @@ from .text import clean, number, p_value, percent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..gate.findings import Message
+    from ..gate.findings import Message, Waived
 
 LANGUAGES = ("en", "ja")
 Param = str | int | float | None
@@ -57,6 +57,7 @@ class Translator:
             "pct": lambda x: percent(x) if isinstance(x, int | float) else str(x),
             "p": lambda x: p_value(x) if isinstance(x, int | float) else str(x),
             "metric": lambda x: self.metric(str(x)),
+            "status": lambda x: self.get(f"status.{x}", clean(str(x))),
             "role": lambda x: self.get(f"role.{x}", clean(str(x))),
             "term": lambda x: self.get(f"term.{x}", clean(str(x), 120)),
             "size": lambda x: number(abs(x)) if isinstance(x, int | float) else str(x),
@@ -92,6 +93,18 @@ class Translator:
             if filled is not None:
                 return filled
         return clean(message.text, 600)
+
+    def waived(self, waiver: Waived) -> str:
+        """Say until when, by whom and why something is waived, and what it would be without."""
+        return self.t(
+            "waived",
+            {
+                "status": waiver.status.value,
+                "expires": waiver.expires.isoformat(),
+                "owner": waiver.owner,
+                "reason": waiver.reason,
+            },
+        )
 
     def _fill(self, template: str, params: Mapping[str, Param]) -> str | None:
         missing = False

@@ -57,6 +57,8 @@ def render_junit(result: GateResult, *, ident: str | None = None) -> str:
         if name not in suites:
             suites[name] = _suite(root, name)
         said = text.message(finding.message) if finding.message else finding.status.value
+        if finding.waiver is not None:
+            said = f"{clean(said, 400)} {text.waived(finding.waiver)}"
         _case(suites[name], name, finding.key, finding.status, said, _numbers(finding))
     _count(root)
     ET.indent(root)

@@ -73,7 +73,10 @@ def render_markdown(result: GateResult, *, lang: str = "en", ident: str | None =
     ]
     for reason in result.reasons[:10]:
         status = tr.t("status." + reason.status.value)
-        head.append(f"- {_ICON[reason.status]} **{status}** {_plain(tr.message(reason.message))}")
+        waived = f" {_plain(tr.waived(reason.waiver))}" if reason.waiver else ""
+        head.append(
+            f"- {_ICON[reason.status]} **{status}** {_plain(tr.message(reason.message))}{waived}"
+        )
     if len(result.reasons) > 10:
         head.append(f"- {tr.t('more_reasons', {'n': len(result.reasons) - 10})}")
     if result.explanations:

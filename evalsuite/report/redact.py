@@ -10,7 +10,7 @@ from .i18n import Translator, catalogue
 from .text import number
 
 if TYPE_CHECKING:
-    from ..gate.findings import GateResult, Message
+    from ..gate.findings import GateResult, Message, Waived
 
 HIDDEN = "redacted"
 _PLAIN = re.compile(r"-{1,2}[A-Za-z][\w-]*|-?\d+(\.\d+)?")
@@ -82,13 +82,17 @@ def redact_result(result: GateResult) -> GateResult:
     return result.model_copy(
         update={
             "reasons": tuple(
-                r.model_copy(update={"message": _message(r.message, known)}) for r in result.reasons
+                r.model_copy(
+                    update={"message": _message(r.message, known), "waiver": _waiver(r.waiver)}
+                )
+                for r in result.reasons
             ),
             "explanations": tuple(_message(m, known) for m in result.explanations),
             "findings": tuple(
                 f.model_copy(
                     update={
                         "message": f.message and _message(f.message, known),
+                        "waiver": _waiver(f.waiver),
                         "details": _numbers_only(f.details),
                     }
                 )
@@ -127,6 +131,11 @@ def _message(message: Message, known: frozenset[str]) -> Message:
     return kept
 
 
+def _waiver(waiver: Waived | None) -> Waived | None:
+    """Keep that there is one, and until when: its words and its owner are not for everybody."""
+    return waiver and waiver.model_copy(update={"reason": HIDDEN, "owner": HIDDEN})
+
+
 def _dataset(data: Any) -> Any:
     return data.model_copy(
         update={
@@ -143,6 +152,8 @@ def _numbers_only(details: dict[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> bool:
         if isinstance(value, list | tuple):
             return all(plain(v) for v in value)
+        if isinstance(value, dict):
+            return all(plain(v) for v in value.values())
         return value is None or isinstance(value, bool | int | float)
 
     return {key: value for key, value in details.items() if plain(value)}

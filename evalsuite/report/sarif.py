@@ -176,7 +176,18 @@ def _gated(
             table.get(f"metric.{finding.metric}.means", english.metric(finding.metric)),
         )
         said = english.message(finding.message) if finding.message else finding.status.value
-        yield finding.status, _result(rule, finding.status, said, whole, None, finding.key)
+        # A host shows a suppressed result as what it would be, and as dismissed.
+        status = finding.status if finding.waiver is None else finding.waiver.status
+        found = _result(rule, status, said, whole, None, finding.key)
+        if finding.waiver is not None:
+            found["suppressions"] = [
+                {
+                    "kind": "external",
+                    "status": "accepted",
+                    "justification": clean(english.waived(finding.waiver), _MESSAGE),
+                }
+            ]
+        yield finding.status, found
     for reason in result.reasons:
         if reason.finding is None and reason.status not in (Status.PASS, Status.INFO):
             rule = f"gate.{reason.message.id}"

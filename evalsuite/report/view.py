@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..gate.findings import WORST_FIRST, Status
+from .i18n import catalogue
 from .text import clean, number
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         GateResult,
         Message,
         Reason,
+        Waived,
     )
     from .i18n import Param
 
@@ -38,6 +40,8 @@ TEXT = 240
 """Characters of a text that a gallery shows."""
 ALIGNED_WORDS = 60
 THUMBNAIL_BYTES = 100_000
+LEARNING = 6
+HOPS = 12
 GALLERIES = 12
 GALLERY_ITEMS = 48
 ATTRIBUTES = 48
@@ -126,7 +130,7 @@ def next_steps(result: GateResult) -> list[Note]:
     """Say what to do, most useful first: text keys with their parameters."""
     bad = [f for f in result.findings if f.status in (Status.FAIL, Status.ERROR)]
     steps: list[Note] = []
-    if result.verdict is Status.ERROR:
+    if any(r.status is Status.ERROR and r.message.id != "waiver_expired" for r in result.reasons):
         steps.append(("step.error", {}))
     steps += [("step.integrity", {"role": f.slice}) for f in bad if f.kind == "integrity"]
     unsure = [f.n_required for f in result.findings if f.status is Status.INCONCLUSIVE]
@@ -142,11 +146,13 @@ def next_steps(result: GateResult) -> list[Note]:
             if s.shift is not None and abs(s.shift) >= 0.5
         ]
     for f in bad:
-        if f.kind == "tie":
-            steps.append((f"step.{f.metric}", {}))
-        if f.kind != "distribution":
+        if f.kind == "waiver":
+            steps.append(("step.waiver", {}))
+        if f.kind not in ("distribution", "tie"):
             continue
-        if "coverage" in f.metric or "recall" in f.metric:
+        if f"step.{f.metric}" in catalogue("en"):
+            steps.append((f"step.{f.metric}", {}))
+        elif "coverage" in f.metric or "recall" in f.metric:
             steps.append(("step.coverage", {}))
         elif "precision" in f.metric or "density" in f.metric:
             steps.append(("step.fidelity", {}))
@@ -166,8 +172,6 @@ def next_steps(result: GateResult) -> list[Note]:
 
 
 def _attribute_step(shift: Shift) -> str:
-    from .i18n import catalogue
-
     key = f"step.attribute.{shift.name}"
     return key if key in catalogue("en") else "step.attribute"
 
@@ -298,6 +302,14 @@ def _detail(f: Finding) -> dict[str, Any]:
         }
     if ci is not None:
         detail["ci"] = [_round(ci.low, 5), _round(ci.high, 5), ci.level, clean(ci.method, 120)]
+    if f.null is not None:
+        detail["null"] = {
+            "observed": _round(f.null.observed, 5),
+            "n": f.null.permutations,
+            "values": [_round(v, 4) for v in f.null.values],
+        }
+    if f.waiver is not None:
+        detail["waiver"] = waiver_view(f.waiver)
     if f.message is not None:
         detail["message"] = message_view(f.message)
     if f.details:
@@ -410,6 +422,45 @@ def _heat(finding: Finding | None) -> dict[str, Any] | None:
         "n": f"{finding.n_real} / {finding.n_synthetic}",
         "p": finding.p_adjusted,
     }
+
+
+def learning_view(result: GateResult) -> list[dict[str, Any]]:
+    """Give the learning curves: what synthetic samples add to the real ones in training."""
+    views = []
+    for f in result.findings:
+        if f.metric != "utility" or not isinstance(f.details.get("curve"), list):
+            continue
+        plain = {k: _round(v, 4) for k, v in f.details.items() if isinstance(v, int | float)}
+        views.append(
+            {
+                **plain,
+                "modality": clean(f.modality, 60),
+                "encoder": clean(f.encoder or "", 120),
+                "curve": [
+                    {k: _round(point.get(k), 5) for k in ("added", "score", "gain", "low", "high")}
+                    for point in f.details["curve"][:20]
+                    if isinstance(point, dict)
+                ],
+            }
+        )
+    return views[:LEARNING]
+
+
+def chain_view(result: GateResult) -> list[dict[str, Any]]:
+    """Give the hops of a chain in order: how well each fits the source, and what it loses."""
+    return [
+        {
+            "hop": clean(f.slice, 60),
+            "position": _round(f.value, 5),
+            "loss": _round(f.gap, 5),
+            "low": _round(f.gap_ci.low, 5),
+            "high": _round(f.gap_ci.high, 5),
+            "records": f.n_synthetic,
+            "status": f.status.value,
+        }
+        for f in result.findings
+        if f.metric == "chain_loss" and f.gap is not None and f.gap_ci is not None
+    ][:HOPS]
 
 
 def attributes_view(result: GateResult, notes: list[Note]) -> list[dict[str, Any]]:
@@ -552,6 +603,16 @@ def embed_clips(
     return uris
 
 
+def waiver_view(waiver: Waived) -> dict[str, str]:
+    """Give a waiver for the page."""
+    return {
+        "status": waiver.status.value,
+        "expires": waiver.expires.isoformat(),
+        "owner": clean(waiver.owner, 100),
+        "reason": clean(waiver.reason, 500),
+    }
+
+
 def reasons_view(reasons: Sequence[Reason], limit: int = 50) -> list[dict[str, Any]]:
     """Give the reasons for the page."""
     return [
@@ -559,6 +620,7 @@ def reasons_view(reasons: Sequence[Reason], limit: int = 50) -> list[dict[str, A
             "status": r.status.value,
             "message": r.message,
             "view": message_view(r.message),
+            "waiver": r.waiver and waiver_view(r.waiver),
             "finding": r.finding and clean(r.finding, 300),
         }
         for r in reasons[:limit]

@@ -45,6 +45,7 @@
     p: (v) => (typeof v === "number" ? pValue(v) : String(v)),
     metric: (v) => metricName(String(v)),
     role: (v) => text("role." + v, String(v)),
+    status: (v) => text("status." + v, String(v)),
     term: (v) => term(String(v)),
     size: (v) => (typeof v === "number" ? number(Math.abs(v)) : String(v)),
     slice: (v) => (v === WHOLE ? "" : " (" + place(v) + ")"),
@@ -269,6 +270,7 @@
     const floor = d.floor;
     return [
       d.message ? el("p", { class: "said" }, message(d.message)) : null,
+      d.waiver ? el("p", { class: "waived" }, t("waived", d.waiver)) : null,
       el("div", { class: "guide" },
         el("div", {}, el("h4", {}, t("guide.means")), means),
         blind ? el("div", {}, el("h4", {}, t("guide.blind")), blind) : null),
@@ -385,7 +387,7 @@
       xaxis: { range: [Math.min(0, ...x.map(cut)) - 0.04, most], title: { text: plain(t("gaps.axis.tolerance")), standoff: 8, font: { size: 11 } } }, yaxis: axisY(shown),
       shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
 
-    const chance = shown.map((i) => place(i)).map((c, k) => c && { ...c, i: shown[k] }).filter(Boolean);
+    const chance = shown.map((i) => againstChance(i)).map((c, k) => c && { ...c, i: shown[k] }).filter(Boolean);
     const FAR = 12;
     const far = (v) => Math.max(-4, Math.min(FAR, v));
     Plotly.react("plot-chance", [
@@ -399,7 +401,7 @@
       shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
   }
   /** Where the matched value lies from typical chance (0) to its worse edge (1). */
-  function place(i) {
+  function againstChance(i) {
     const d = F.details[i];
     if (!d.floor || typeof d.matched !== "number") return null;
     const up = d.higher !== true;
@@ -408,6 +410,133 @@
     if (!(reach > 0)) return null;
     const from = (v) => (up ? v - median : median - v) / reach;
     return { at: from(d.matched), low: from(up ? q05 : q95) };
+  }
+
+  // ---- permutation nulls -----------------------------------------------------------------------
+  const NULLS = 24;
+  const judged = (i) => C.tolerance[i] !== null && code("kind", i) !== "integrity";
+  const nullRows = () => F.details.map((_, i) => i).filter((i) => F.details[i].null && judged(i));
+  /** A finding's name, with what tells it from the others of the page. */
+  function findingName(i) {
+    const parts = [metricName(code("metric", i))];
+    if (code("slice", i) !== WHOLE) parts.push(sliceName(code("slice", i)));
+    if (F.codes.encoder.filter(Boolean).length > 1 && code("encoder", i)) parts.push(code("encoder", i));
+    return parts.join(" · ");
+  }
+  function drawNulls() {
+    const all = nullRows();
+    $("nulls-note").textContent = !all.length ? t("nulls.none") : all.length > NULLS ? t("nulls.shown", { shown: NULLS, total: all.length }) : "";
+    $("null-cards").replaceChildren(...all.slice(0, NULLS).map((i) => {
+      const { null: drawn, p_raw: p } = F.details[i];
+      return el("article", { class: "attribute", "data-null": code("metric", i) },
+        el("h3", {}, data(findingName(i))),
+        el("p", {}, typeof p === "number" ? t("nulls.count", { n: drawn.n, p }) : null),
+        nullFigure(drawn, i));
+    }));
+  }
+  function nullFigure(drawn, i) {
+    const [width, base, top] = [300, 86, 20];
+    const spread = [...drawn.values, drawn.observed];
+    let low = Math.min(...spread);
+    let high = Math.max(...spread);
+    if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
+    const bins = 30;
+    const counts = new Array(bins).fill(0);
+    for (const v of drawn.values) counts[Math.min(bins - 1, Math.floor(((v - low) / (high - low)) * bins))]++;
+    const most = Math.max(1, ...counts);
+    const at = (v) => 4 + ((v - low) / (high - low)) * (width - 8);
+    const x = at(drawn.observed);
+    const said = metricName(code("metric", i)) + ": " + t("nulls.observed") + " " + number(drawn.observed);
+    return svg("svg", { class: "null s-" + status(i), viewBox: "0 0 " + width + " 106", role: "img", "aria-label": said },
+      counts.map((c, k) => (c ? svg("rect", { x: 4 + (k * (width - 8)) / bins, width: (width - 8) / bins - 0.6, y: base - (c / most) * (base - top), height: (c / most) * (base - top) }) : null)),
+      svg("line", { class: "axis", x1: 0, x2: width, y1: base, y2: base }),
+      svg("line", { class: "this", x1: x, x2: x, y1: 14, y2: base }),
+      svg("text", { class: "strong", x, y: 10, "text-anchor": x > width * 0.66 ? "end" : x < width * 0.33 ? "start" : "middle" }, t("nulls.observed") + " " + number(drawn.observed)),
+      svg("text", { x: 4, y: base + 15 }, number(low)),
+      svg("text", { x: width - 4, y: base + 15, "text-anchor": "end" }, number(high)));
+  }
+
+  // ---- power -----------------------------------------------------------------------------------
+  const POWER = 8;
+  // Okabe and Ito's colours, readable on both backgrounds; dashes tell them apart without colour
+  const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b88700", "#56b4e9", "#8c8c8c", "#7a5cc0"];
+  const DASHES = ["solid", "6px,3px", "2px,2px", "9px,3px,2px,3px"];
+  const samples = (i) => Math.min(...code("n", i).split(",").map(Number));
+  const powerRows = () => F.details.map((_, i) => i).filter((i) => judged(i) && F.details[i].mdg > 0 && C.tolerance[i] > 0 && samples(i) > 0);
+  /** Samples a side with which a gap of half the tolerance would be seen. */
+  const toSeeHalf = (i) => Math.ceil(samples(i) * (F.details[i].mdg / (0.5 * C.tolerance[i])) ** 2);
+  /** Ticks of a logarithmic axis with the whole number at each, where plotly would write a digit. */
+  function steps(traces, axis) {
+    const values = traces.flatMap((trace) => trace[axis]);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const tickvals = [];
+    for (let ten = Math.floor(Math.log10(low)); ten <= Math.log10(high); ten++) {
+      for (const v of narrow() && axis === "x" ? [1, 3] : [1, 2, 5]) if (v * 10 ** ten >= low && v * 10 ** ten <= high) tickvals.push(v * 10 ** ten);
+    }
+    return { tickvals, ticktext: tickvals.map((v) => number(v)) };
+  }
+  function drawPower() {
+    const all = powerRows();
+    const shown = all.slice(0, POWER);
+    $("power-note").textContent = all.length ? "" : t("power.none");
+    $("power-figure").hidden = $("power-sheet").hidden = !all.length;
+    if (!all.length) return;
+    const sheet = $("power-sheet");
+    sheet.querySelector("thead").replaceChildren(el("tr", {}, [["col.metric"], ["power.gap", 1], ["power.limit", 1], ["power.smallest", 1], ["power.n", 1], ["power.needed", 1]]
+      .map(([key, numeric]) => el("th", { scope: "col", class: numeric ? "num" : null }, t(key)))));
+    sheet.querySelector("tbody").replaceChildren(...all.slice(0, 60).map((i) => el("tr", {},
+      el("th", { scope: "row" }, data(findingName(i))),
+      ...[number(C.gap[i]), number(C.tolerance[i]), number(F.details[i].mdg), number(samples(i)), number(toSeeHalf(i))].map((v) => el("td", { class: "num" }, v)))));
+    const traces = shown.flatMap((i, k) => {
+      const n = samples(i);
+      const size = F.details[i].mdg / C.tolerance[i];
+      const xs = Array.from({ length: 25 }, (_, j) => n * 2 ** ((j - 12) / 4));
+      const name = plain(short(findingName(i), 40));
+      return [
+        { type: "scatter", mode: "lines", name, x: xs, y: xs.map((x) => size * Math.sqrt(n / x)), line: { color: LINES[k % LINES.length], dash: DASHES[k % DASHES.length], width: 2 }, hovertemplate: "n %{x:.3s}: %{y:.3g}<extra>" + name + "</extra>" },
+        { type: "scatter", mode: "markers", x: [n], y: [size], showlegend: false, marker: { size: 9, symbol: "circle", color: LINES[k % LINES.length], line: { color: css("panel"), width: 1 } }, hovertemplate: plain(t("power.here")) + ": %{y:.3g}<extra>" + name + "</extra>" },
+      ];
+    });
+    Plotly.react("plot-power", traces, layout({ height: narrow() ? 430 : 380, showlegend: true, legend: { orientation: narrow() ? "h" : "v", ...(narrow() ? { x: 0, y: -0.25, yanchor: "top" } : {}), font: { size: 11 }, itemclick: false, itemdoubleclick: false },
+      xaxis: { type: "log", ...steps(traces, "x"), title: { text: plain(t("power.axis.n")), standoff: 8, font: { size: 11 } } }, yaxis: { type: "log", ...steps(traces, "y"), title: { text: plain(t("power.axis.gap")), font: { size: 11 } } },
+      shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
+  }
+
+  // ---- learning curve, chain -------------------------------------------------------------------
+  function drawLearning() {
+    const box = $("learning-cards");
+    if (!box) return;
+    box.replaceChildren(...D.learning.map((found, k) => el("article", { class: "attribute", "data-learning": found.encoder },
+      el("h3", {}, data([place(found.modality), found.encoder].filter(Boolean).join(" · "))),
+      el("p", {}, t("learning.said", { synthetic: found.synthetic_to_real, real: found.real_to_real, chance: found.chance, tested: found.tested_on })),
+      el("div", { class: "plot curve", id: "plot-learning-" + k, role: "img", "aria-label": t("learning.title") }),
+      el("p", { class: "note" }, t("learning.next", { n: found.next, gain: found.next_gain, low: found.next_low, high: found.next_high })),
+      found.left_out_copies || found.left_out_other_classes ? el("p", { class: "note" }, t("learning.left_out", { copies: found.left_out_copies, foreign: found.left_out_other_classes })) : null)));
+    D.learning.forEach((found, k) => {
+      const x = found.curve.map((point) => point.added);
+      const line = (name) => found.curve.map((point) => point[name]);
+      Plotly.react("plot-learning-" + k, [
+        { type: "scatter", mode: "lines", x, y: line("low"), line: { width: 0 }, hoverinfo: "skip" },
+        { type: "scatter", mode: "lines", x, y: line("high"), line: { width: 0 }, fill: "tonexty", fillcolor: "rgba(128,128,128,0.22)", hoverinfo: "skip" },
+        { type: "scatter", mode: "lines+markers", x, y: line("gain"), line: { color: css("synthetic"), width: 2 }, marker: { size: 8 }, hovertemplate: "+%{x}: %{y:.3f}<extra></extra>" },
+      ], layout({ height: 250, xaxis: { title: { text: plain(t("learning.axis.n", { n: found.trained_on })), standoff: 6, font: { size: 11 } } }, yaxis: { title: { text: plain(t("learning.axis.gain")), font: { size: 11 } }, tickformat: "+.2f" },
+        shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: css("ink"), width: 1, dash: "4px,3px" } }] }), CONFIG);
+    });
+  }
+  const hopName = (hop) => text("modality." + hop, hop);
+  function drawChain() {
+    if (!$("plot-chain")) return;
+    const names = [t("chain.source"), ...D.chain.map((hop) => hopName(hop.hop))];
+    const y = [1, ...D.chain.map((hop) => hop.position)];
+    $("chain-hops").replaceChildren(...D.chain.map((hop) => el("li", { "data-hop": hop.hop }, icon(hop.status), " ", el("b", {}, data(hopName(hop.hop))), " ", t("chain.loss", hop))));
+    Plotly.react("plot-chain", [
+      { type: "scatter", mode: "lines+markers+text", x: names.map((_, k) => k), y, text: y.map((v) => number(v, 2)), textposition: "top center", cliponaxis: false,
+        line: { color: css("synthetic"), width: 2 }, marker: { size: 10, color: [css("real"), ...D.chain.map((hop) => css(hop.status))] },
+        error_y: { type: "data", symmetric: false, array: [0, ...D.chain.map((hop) => hop.high - hop.loss)], arrayminus: [0, ...D.chain.map((hop) => hop.loss - hop.low)], color: css("soft"), thickness: 1.2, width: 4 },
+        hovertemplate: names.map((name, k) => plain(name) + (k ? "<br>" + plain(t("chain.loss", D.chain[k - 1])) : "") + "<extra></extra>") },
+    ], layout({ height: 300, xaxis: { tickvals: names.map((_, k) => k), ticktext: names.map((name) => plain(short(name, 24))), showgrid: false, range: [-0.4, names.length - 0.6] },
+      yaxis: { title: { text: plain(t("chain.axis")), font: { size: 11 } }, range: [Math.min(0, ...y) - 0.1, Math.max(1, ...y) + 0.2] },
+      shapes: [1, 0].map((level) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: level, y1: level, line: { color: css("soft"), width: 1, dash: "4px,3px" } })) }), CONFIG);
   }
 
   // attributes: one small figure each, drawn one at a time so that the page stays responsive
@@ -492,7 +621,9 @@
     }
     map.shown = groups.flat().sort((a, b) => m.x[a] - m.x[b]);
     map.at = null;
-    $("map-lead").textContent = t("map.lead", { method: m.method, x: m.explained[0], y: m.explained[1] });
+    const along = m.explained || [null, null]; // UMAP's axes are no directions
+    $("map-umap").hidden = m.explained !== null;
+    $("map-lead").textContent = m.explained ? t("map.lead", { method: m.method, x: along[0], y: along[1] }) : t("map.lead.umap");
     const drawn = (side) => [...m.side].filter((s) => s === side).length;
     $("map-note").textContent = t("map.shown", { real: drawn("r"), all_real: m.of[0], synthetic: drawn("s"), all_synthetic: m.of[1] }) + " " + t("map.keys");
     const traces = groups.map((list, k) => ({
@@ -505,7 +636,7 @@
     const axis = { showticklabels: false, zeroline: false, fixedrange: false, ticks: "" };
     await Plotly.react("plot-map", traces, layout({
       showlegend: true, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", itemclick: false, itemdoubleclick: false, font: { size: 12 } }, hovermode: "closest", hoverdistance: 14, dragmode: narrow() ? false : "pan", margin: { l: 4, r: 4, t: 4, b: 4 }, uirevision: String(map.index),
-      xaxis: { ...axis, range: frame(m.x), title: { text: "1 · " + percent(m.explained[0]), font: { size: 11, color: css("soft") } } }, yaxis: { ...axis, range: frame(m.y), title: { text: "2 · " + percent(m.explained[1]), font: { size: 11, color: css("soft") } } },
+      xaxis: { ...axis, range: frame(m.x), title: { text: m.explained ? "1 · " + percent(along[0]) : "", font: { size: 11, color: css("soft") } } }, yaxis: { ...axis, range: frame(m.y), title: { text: m.explained ? "2 · " + percent(along[1]) : "", font: { size: 11, color: css("soft") } } },
     }), { ...CONFIG, displayModeBar: !narrow(), modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], locale: lang });
     const plot = $("plot-map");
     if (!plot.dataset.bound) {
@@ -595,6 +726,10 @@
       return { finding: keyOf(i), status: status(i), gap: C.gap[i], gap_low: ci[0], gap_high: ci[1], tolerance: C.tolerance[i], min_detectable_gap: d.mdg,
         matched: d.matched, floor_q05: floor.q05, floor_median: floor.median, floor_q95: floor.q95 };
     }),
+    nulls: () => nullRows().flatMap((i) => [["observed", F.details[i].null.observed], ...F.details[i].null.values.map((v) => ["permuted", v])].map(([what, value]) => ({ finding: keyOf(i), what, value }))),
+    power: () => powerRows().map((i) => ({ finding: keyOf(i), gap: C.gap[i], tolerance: C.tolerance[i], smallest_gap: F.details[i].mdg, n: samples(i), n_for_half_the_tolerance: toSeeHalf(i) })),
+    learning: () => D.learning.flatMap((found) => found.curve.map((point) => ({ modality: found.modality, encoder: found.encoder, trained_on: found.trained_on, tested_on: found.tested_on, ...point }))),
+    chain: () => D.chain,
     attributes: () => D.attributes.flatMap((a) => ["real", "synthetic"].flatMap((side) => a[side].map((value) => ({ attribute: a.name, side, value })))),
     map: () => { const m = D.maps[map.index]; return m.name.map((sample, i) => ({ side: m.side[i] === "r" ? "real" : "synthetic", sample, x: m.x[i], y: m.y[i],
       label: m.label[i] === null ? null : m.labels[m.label[i]], group: m.group[i], covered: m.covered[i] === null ? null : Boolean(m.covered[i]), score: m.score[i] })); },
@@ -640,6 +775,10 @@
   }
   function drawFigures() {
     drawGaps();
+    drawNulls();
+    drawPower();
+    drawLearning();
+    drawChain();
     drawAttributes();
     drawMap();
   }
