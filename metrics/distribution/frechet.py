@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.linalg import eigh, lapack
+from scipy.linalg.blas import dsymm, dsyr2k, dsyrk, dtrmm
 from scipy.special import stdtrit
 
 from .._check import Array, features, pair
@@ -27,6 +28,10 @@ Method: TypeAlias = Literal["rows", "rows-covariance", "cholesky", "qr", "eigh"]
 
 _EPS = torch.finfo(torch.float64).eps
 _SMALLEST = 1e-140
+_STRIP = 2**21
+"""Values of a strip of rows that is centred at once (16 MB)."""
+_BLOCK = 256
+"""Columns of a block that fits the cache."""
 _POOLED_GRAM_ROWS = 6000
 """Up to here the Gram matrix of all pooled rows is kept (288 MB) and shared by all splits."""
 
@@ -62,8 +67,7 @@ class Moments:
             If the features are not valid.
         """
         t = features(x, "x")
-        mean, centred = _centre(t)
-        return cls(len(t), mean, _scatter(centred))
+        return cls(len(t), *_scatter(t))
 
     @classmethod
     def empty(cls, d: int, device: torch.device | str | None = None) -> Moments:
@@ -427,33 +431,32 @@ def frechet_null_bias(moments: Moments, n: int, m: int) -> float:
 
 
 def _from_rows(a: torch.Tensor, b: torch.Tensor) -> FrechetResult:
-    d = a.shape[1]
-    mean_a, A = _centre(a)
-    mean_b, B = _centre(b)
-    difference = mean_a - mean_b
-    mean_term = float(difference @ difference)
+    n, m, d = len(a), len(b), a.shape[1]
     method: Method
-    if min(len(a), len(b)) > d:
-        S1, S2 = _scatter(A).div_(len(a) - 1), _scatter(B).div_(len(b) - 1)
+    if min(n, m) > d:
+        (mean_a, S1), (mean_b, S2) = _scatter(a), _scatter(b)
+        S1 /= n - 1
+        S2 /= m - 1
+        mean_term = float((mean_a - mean_b).square().sum())
         traces = _in_range(float(torch.trace(S1) + torch.trace(S2)))
         found = _certified(S1, S2, traces, mean_term)
         if found is not None:
-            return _result(
-                mean_term, traces - 2 * found, shape=(len(a), len(b), d), method="cholesky"
-            )
-    A /= math.sqrt(len(a) - 1)
-    B /= math.sqrt(len(b) - 1)
+            return _result(mean_term, traces - 2 * found, shape=(n, m, d), method="cholesky")
+    (mean_a, A), (mean_b, B) = _centre(a), _centre(b)
+    mean_term = float((mean_a - mean_b).square().sum())
+    A /= math.sqrt(n - 1)
+    B /= math.sqrt(m - 1)
     traces = _in_range(float((A * A).sum() + (B * B).sum()))
-    if max(len(a), len(b)) <= d:
+    if max(n, m) <= d:
         method, root = "rows", _nuclear(A @ B.T)
-    elif min(len(a), len(b)) <= d:
-        small, large = (A, B) if len(a) <= len(b) else (B, A)
+    elif min(n, m) <= d:
+        small, large = (A, B) if n <= m else (B, A)
         R = torch.linalg.qr(large, mode="r").R
         method, root = "rows-covariance", _nuclear(small @ R.T)
     else:
         R1, R2 = (torch.linalg.qr(F, mode="r").R for F in (A, B))
         method, root = "qr", _nuclear(R1 @ R2.T)
-    return _result(mean_term, traces - 2 * root, shape=(len(a), len(b), d), method=method)
+    return _result(mean_term, traces - 2 * root, shape=(n, m, d), method=method)
 
 
 def _centre(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -472,13 +475,29 @@ def _in_range(traces: float) -> float:
     )
 
 
-def _scatter(centred: torch.Tensor) -> torch.Tensor:
-    if centred.device.type != "cpu":
-        return centred.T @ centred
-    # NumPy sees one buffer on both sides and takes BLAS's symmetric product: half the operations.
-    rows = centred.numpy()
+def _scatter(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and sum of outer products of the centred rows."""
+    if x.device.type != "cpu":
+        mean, centred = _centre(x)
+        return mean, centred.T @ centred
+    # BLAS's symmetric product costs half the operations of a full one; strips of rows are centred
+    # while they are in the cache, so that no copy of all rows is made.
+    mean = x.mean(dim=0)
+    n, d = x.shape
+    rows, centre = x.numpy(), mean.numpy()
+    strip = np.empty((min(n, max(1, _STRIP // d)), d))
+    lower = np.zeros((d, d), order="F")
     with np.errstate(over="ignore", invalid="ignore"):
-        return torch.from_numpy(rows.T @ rows)
+        for start in range(0, n, len(strip)):
+            part = rows[start : start + len(strip)]
+            centred = np.subtract(part, centre, out=strip[: len(part)])
+            lower = dsyrk(1.0, centred.T, beta=1.0, c=lower, overwrite_c=1, lower=1)
+    # The other triangle, in blocks: across a whole matrix each value is in another cache line.
+    for i in range(0, d, _BLOCK):
+        here = slice(i, i + _BLOCK)
+        lower[here, here] += np.tril(lower[here, here], -1).T
+        lower[:i, here] = lower[here, :i].T
+    return mean, torch.from_numpy(lower.T)
 
 
 def _nuclear(M: torch.Tensor) -> float:
@@ -511,14 +530,35 @@ def _reduced_spectrum(S1: torch.Tensor, S2: torch.Tensor) -> torch.Tensor | None
     if S1.device.type != "cpu":
         L, info = torch.linalg.cholesky_ex(S1)
         return torch.linalg.eigvalsh(L.T @ S2 @ L) if int(info) == 0 else None
-    # LAPACK's reduction keeps to one triangle: half the operations of two products. Both matrices
-    # are symmetric, and in Fortran's order once transposed.
+    # Both are symmetric, and in Fortran's order once transposed.
     factor, info = lapack.dpotrf(S1.numpy().T, lower=1)
     if info != 0:
         return None
-    reduced, _ = lapack.dsygst(S2.numpy().T, factor, itype=2, lower=1)
+    reduced = _congruent(S2.numpy().T, factor)
     w = eigh(reduced, driver="evd", eigvals_only=True, overwrite_a=True, check_finite=False)
     return torch.from_numpy(w)
+
+
+def _congruent(S: npt.NDArray[np.float64], L: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Lower triangle of L' S L, of which the lower triangles alone are read.
+
+    As LAPACK's dsygst, d³ operations instead of the 4 d³ of two products, but halved until the
+    blocks fit the cache: its own strips of 64 columns are too narrow for two cores.
+    """
+    d = len(S)
+    if d <= _BLOCK:
+        return lapack.dsygst(S, L, itype=2, lower=1)[0]
+    h = d // 2
+    out = np.empty((d, d), order="F")
+    half = dsymm(0.5, S[h:, h:], L[h:, :h], lower=1)
+    W = dtrmm(1.0, L[:h, :h], S[h:, :h], side=1, lower=1)
+    W += half
+    first = _congruent(S[:h, :h], L[:h, :h])
+    out[:h, :h] = dsyr2k(1.0, L[h:, :h], W, trans=1, beta=1.0, c=first, overwrite_c=1, lower=1)
+    W += half
+    out[h:, :h] = dtrmm(1.0, L[h:, h:], W, trans_a=1, lower=1, overwrite_b=1)
+    out[h:, h:] = _congruent(S[h:, h:], L[h:, h:])
+    return out
 
 
 def _result(
