@@ -44,9 +44,17 @@ def _trimmed(x: Decimal) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
+def _shown(x: float | None) -> bool:
+    """Whether there is a number; a result from elsewhere may hold integers no float can."""
+    try:
+        return x is not None and math.isfinite(x)
+    except OverflowError:
+        return False
+
+
 def number(x: float | None, digits: int = 3) -> str:
     """Write a number with at most ``digits`` significant digits; whole numbers stay whole."""
-    if x is None or not math.isfinite(x):
+    if x is None or not _shown(x):
         return DASH
     sign, size = ("−" if x < 0 else ""), abs(x)
     if size == int(size) and size < 1e15:
@@ -65,14 +73,14 @@ def number(x: float | None, digits: int = 3) -> str:
 
 def percent(x: float | None) -> str:
     """Write a share as a percentage."""
-    if x is None or not math.isfinite(x):
+    if x is None or not _shown(x) or not math.isfinite(x * 1e12):
         return DASH
     return number(math.floor(x * 1e12 + 0.5) / 1e10) + "%"
 
 
 def p_value(p: float | None) -> str:
     """Write a p-value; below 0.001 only that it is."""
-    if p is None or not math.isfinite(p):
+    if p is None or not _shown(p):
         return DASH
     return "< 0.001" if p < 0.001 else number(p, 2)
 

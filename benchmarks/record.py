@@ -1,0 +1,822 @@
+"""The study of record: which metrics rank known degradations rightly, from how few samples.
+
+Real photographs, recordings, texts and pairs are damaged in known steps: 15 corruptions of images
+and 10 of sound at five severities, classes dropped, samples copied, captions swapped. Every metric
+of the catalogue that needs no people is measured by every encoder that comes in a wheel, and asked
+three questions: does it rise with the severity (Kendall's tau), at which severity does it leave
+what real sets of the same size show (p < 0.05 against real-vs-real sets), and how often does it
+alarm on real sets.
+
+``python -m benchmarks.record`` goes on from its journal (append-only, in ``--work``) and writes
+results/record/. ``--seconds`` bounds a run; ``--report`` only writes what the journal has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import hashlib
+import io
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from evalsuite import metrics as m
+from evalsuite.generators.image.corruptions import corrupt
+from evalsuite.metrics.audio.naturalness import PROSODY
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+LEVELS = (1, 2, 3, 4, 5)
+NULLS = 40
+"""Real-vs-real sets that make the yardstick, and as many others on which alarms are counted."""
+CORRUPTIONS = (
+    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur",
+    "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate",
+    "jpeg_compression",
+)  # fmt: skip
+"""The benchmark's 15 of Hendrycks and Dietterich (2019)."""
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Of a set's rows that are copies of real ones, by level."""
+SWAPS = (0.05, 0.1, 0.25, 0.5)
+"""Of a set's pairs whose captions changed places, by level."""
+SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
+TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
+SIDE = 160
+"""Photographs of solar cells are made this small (they have 300 pixels) before they are damaged."""
+PICTURES = {
+    "astronaut.png": "an astronaut in a space suit", "brick.png": "a brick wall",
+    "camera.png": "a photographer with a tripod", "chelsea.png": "a tabby cat",
+    "coffee.png": "a cup of espresso", "coins.png": "old coins", "grass.png": "grass",
+    "gravel.png": "gravel", "hubble_deep_field.jpg": "galaxies in deep space",
+    "ihc.png": "stained tissue under a microscope", "moon.png": "the surface of the moon",
+    "motorcycle_left.png": "a motorcycle in a garage", "page.png": "a page of printed text",
+    "retina.jpg": "the retina of an eye", "rocket.jpg": "a rocket on its launch pad",
+}  # fmt: skip
+"""Photographs that come with scikit-image, and what each shows."""
+
+
+# ---- sets as numbers -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A set: features by encoder, readable properties by name; row i belongs to item i."""
+
+    features: Mapping[str, npt.NDArray[np.float32]]
+    labels: npt.NDArray[np.str_]
+    columns: Mapping[str, Floats] = field(default_factory=dict)
+    """Readable properties, whose drift is measured."""
+    others: Mapping[str, Floats] = field(default_factory=dict)
+    """Prosody, and grades of speech."""
+    texts: Sequence[str] = ()
+    heard: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one measurement compares: rows of the reference, of its holdout, and of a set."""
+
+    clean: Rows
+    real: Indices
+    holdout: Indices
+    made: Rows
+    rows: Indices
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A battery of metrics over one encoder's features: at which sizes, and how often."""
+
+    name: str
+    encoder: str
+    sizes: tuple[int, ...]
+    draws: int
+    measure: Callable[[Draw, str], dict[str, float]]
+    levels: tuple[int, ...] = LEVELS
+    damaged: bool = True
+    """Whether the source's damages are measured, and not only what rows alone can show."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Clean rows, in three parts, and what is made of the first part by each damage.
+
+    ``[0, base)`` is damaged; ``[base, middle)`` is the reference and makes the yardstick;
+    ``[middle, end)`` is where sets with dropped classes and copies come from, and alarms.
+    """
+
+    name: str
+    clean: Callable[[], Rows]
+    damage: Callable[[str, int], Rows]
+    damages: tuple[str, ...]
+    base: int
+    middle: int
+    end: int
+    plans: tuple[Plan, ...]
+    classes: bool = True
+
+
+def _number(found: Any) -> float:
+    return float("nan") if found is None else float(getattr(found, "value", found))
+
+
+def _all(found: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Ask each metric; one that refuses these sets (too few, all alike) has no number."""
+    values = {}
+    for name, ask in found.items():
+        try:
+            values[name] = _number(ask())
+        except ValueError:
+            values[name] = float("nan")
+    return values
+
+
+def distances(draw: Draw, encoder: str) -> dict[str, float]:
+    """Distances, manifolds, diversity, classifiers: those that are cheap at any size."""
+    real = draw.clean.features[encoder][draw.real]
+    made = draw.made.features[encoder][draw.rows]
+    held = draw.clean.features[encoder][draw.holdout]
+    values = _all(
+        {
+            "frechet_distance": lambda: m.frechet_distance(real, made),
+            "kid": lambda: m.kernel_distance(real, made),
+            "mmd_rbf": lambda: m.kernel_distance(real, made, "rbf"),
+            "mmd_multi": lambda: m.kernel_distance(real, made, "rbf-multi"),
+            "cmmd": lambda: m.kernel_distance(real, made, "cmmd"),
+            "energy_distance": lambda: m.kernel_distance(real, made, "energy"),
+            "c2st": lambda: m.classifier_two_sample_test(real, made, permutations=1).effect,
+            "sliced_wasserstein": lambda: m.sliced_wasserstein(real, made, directions=128),
+            "max_sliced_wasserstein": lambda: m.max_sliced_wasserstein(real, made),
+            "vendi_score": lambda: m.vendi_score(made),
+            "vendi_ratio": lambda: m.vendi_ratio(real, made, level=None),
+            "feature_likelihood_divergence": lambda: m.feature_likelihood_divergence(
+                real, held, made
+            ),
+        }
+    )
+    near = m.precision_recall_density_coverage(real, made, level=None)
+    names = ("precision", "recall", "density", "coverage")
+    return values | {name: _number(getattr(near, name)) for name in names}
+
+
+def costly(draw: Draw, encoder: str) -> dict[str, float]:
+    """What takes a second: transport, clusters, copies, modes, probes, subgroups."""
+    real = draw.clean.features[encoder][draw.real]
+    made = draw.made.features[encoder][draw.rows]
+    held = draw.clean.features[encoder][draw.holdout]
+    labels = [draw.clean.labels[draw.real], draw.made.labels[draw.rows]]
+    tested = draw.clean.labels[draw.holdout]
+    values = _all(
+        {
+            "sinkhorn_divergence": lambda: m.sinkhorn_divergence(real, made),
+            "mauve": lambda: m.mauve(real, made, seeds=1),
+            "tstr_ratio": lambda: (
+                m.utility_tests(
+                    (real, labels[0]), (made, labels[1]), (held, tested),
+                    probes=("knn",), repeats=1, bootstrap=100,
+                )
+                .probes["knn"]
+                .value
+            ),
+        }
+    )  # fmt: skip
+    values |= _worst_group(real, made, labels)
+    copies = m.copy_tests(real, held, made, permutations=1)
+    values |= {
+        "near_duplicate_share": _number(copies.near_duplicates),
+        "dcr_share": _number(copies.dcr),
+        "authenticity": _number(copies.authenticity),
+        "c_t": _number(copies.c_t),
+        "membership_auc": _number(copies.membership),
+    }
+    modes = m.mode_tests(real, made, permutations=1, splits=5)
+    support = modes.birthday.support
+    return values | {
+        "ndb": _number(modes.ndb),
+        "effective_hits": _number(modes.hits),
+        "birthday_support": float("nan") if support is None else support,
+    }
+
+
+def _worst_group(real: Any, made: Any, labels: list[Any]) -> dict[str, float]:
+    found = m.subgroup_tests(
+        real, made, *labels, kernels=("polynomial",), min_n=10, splits=2, permutations=1
+    )
+    worst = found.worst
+    gap = worst.kernels["polynomial"].relative if worst is not None else None
+    return {"worst_group_gap": _number(gap)}
+
+
+def drift(draw: Draw, encoder: str) -> dict[str, float]:  # noqa: ARG001 - as the others
+    """The readable properties: the column that drifted most; of the labels, total variation."""
+    real = {name: column[draw.real] for name, column in draw.clean.columns.items()}
+    made = {name: column[draw.rows] for name, column in draw.made.columns.items()}
+    found = m.drift_tests(
+        {**real, "label": list(draw.clean.labels[draw.real])},
+        {**made, "label": list(draw.made.labels[draw.rows])},
+        permutations=1,
+    )
+    numeric = [c.numeric for c in found.columns if c.numeric is not None]
+    labels = [c.categorical for c in found.columns if c.categorical is not None]
+    return {
+        "ks": max(_number(c.ks) for c in numeric),
+        "wasserstein": max(_number(c.wasserstein) for c in numeric),
+        "psi": max(_number(c.psi) for c in numeric),
+        "jensen_shannon": max(_number(c.js) for c in numeric),
+        "total_variation": max((_number(c.total_variation) for c in labels), default=float("nan")),
+    }
+
+
+def scores(draw: Draw, encoder: str) -> dict[str, float]:
+    """Mean grades of speech: each is its own metric, and higher is better."""
+    names = [name for name in draw.made.others if name.startswith(encoder)]
+    return {name: float(np.nanmean(draw.made.others[name][draw.rows])) for name in names}
+
+
+def words(draw: Draw, encoder: str) -> dict[str, float]:  # noqa: ARG001 - as the others
+    """Word errors of the recogniser on the set, and the gap to the reference's."""
+    said = [[s.texts[i] for i in rows] for s, rows in _sides(draw)]
+    heard = [[s.heard[i] for i in rows] for s, rows in _sides(draw)]
+    return _all(
+        {
+            "wer": lambda: m.word_errors(said[1], heard[1]),
+            "wer_gap": lambda: m.wer_gap(said[0], heard[0], said[1], heard[1]),
+        }
+    )
+
+
+def _sides(draw: Draw) -> list[tuple[Rows, Indices]]:
+    return [(draw.clean, draw.real), (draw.made, draw.rows)]
+
+
+def naturalness(draw: Draw, encoder: str) -> dict[str, float]:
+    """Prosody, and one encoder's view of the same clips."""
+    prosody = [
+        np.stack([s.others[name][rows] for name in PROSODY], axis=1) for s, rows in _sides(draw)
+    ]
+    views = tuple(s.features[encoder][rows] for s, rows in _sides(draw))
+    return _all(
+        {
+            "naturalness": lambda: m.naturalness_gap(
+                prosody[0], prosody[1], embeddings={encoder: (views[0], views[1])}, B=19
+            )
+        }
+    )
+
+
+def wording(draw: Draw, encoder: str) -> dict[str, float]:  # noqa: ARG001 - as the others
+    """What is written, without an encoder."""
+    real = [draw.clean.texts[i] for i in draw.real]
+    made = [draw.made.texts[i] for i in draw.rows]
+    found = m.text_diversity(made)
+    return {
+        "vocabulary": _number(found.vocabulary),
+        "distinct_2": _number(found.distinct_2),
+        "self_bleu": _number(found.self_bleu),
+    } | _all(
+        {
+            "near_copy_share": lambda: m.near_copies(made, real=real).of_real,
+            "label_leakage": lambda: (
+                m.label_leakage(
+                    real, list(draw.clean.labels[draw.real]),
+                    made, list(draw.made.labels[draw.rows]),
+                ).share
+            ),
+        }
+    )  # fmt: skip
+
+
+def pairs(draw: Draw, encoder: str) -> dict[str, float]:
+    """Image and caption: the tie between them, and who finds whom."""
+    sides = []
+    for rows, which in _sides(draw):
+        pictures, captions = (
+            rows.features[f"{encoder} {part}"][which] for part in ("image", "text")
+        )
+        sides.append((pictures, captions, [rows.texts[i] for i in which]))
+    (real, said, contents), (made, told, tales) = sides
+    score = [m.clip_score(a, b) for a, b in ((real, said), (made, told))]
+    right = draw.made.features[f"{encoder} right"][draw.rows]
+    # Each real picture with the caption of another content.
+    partners = np.array(
+        [next(j for j in np.roll(np.arange(len(contents)), -i - 1) if contents[j] != contents[i])
+         for i in range(len(contents))]
+    )  # fmt: skip
+    shuffled = m.clip_score(real, said[partners])
+    return {
+        "clip_score": float(score[1].mean()),
+        "ref_clip_score": float(
+            m.ref_clip_score(made, told, right, np.arange(len(made))).mean()
+        ),
+    } | _all(
+        {
+            "mismatched_share": lambda: m.consistency(score[1], score[0], shuffled).share,
+            "consistency_gap": lambda: (
+                m.consistency_gap(score[0], score[1], shuffled, permutations=1).drop
+            ),
+            "retrieval_recall": lambda: (
+                m.retrieval_recall(made, told, ks=(1,), contents=tales).image_to_text[0]
+            ),
+            "recall_gap": lambda: m.recall_gap(
+                real, said, made, told, ks=(1,), contents_real=contents, contents_synthetic=tales
+            ),
+        }
+    )  # fmt: skip
+
+
+# ---- sources -------------------------------------------------------------------------------------
+
+
+def _kept(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Make arrays once: they are kept, without pickle, under a name that says what they are of."""
+    path = work / "features" / f"{re.sub(r'[^a-z0-9_]', '-', name.lower())}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    arrays = {key: np.asarray(value) for key, value in make().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    part.replace(path)
+    return arrays
+
+
+def _seed(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "little")
+
+
+@cache
+def _image_encoder() -> Any:
+    from evalsuite.encoders import load_encoder
+
+    return load_encoder("efficientnet_lite0")
+
+
+def _picture_arrays(pictures: Sequence[Image.Image], described: bool) -> dict[str, Any]:
+    encoder = _image_encoder()
+    rows = [
+        encoder.forward(np.stack([encoder.prepare(p) for p in pictures[k : k + 16]]))
+        for k in range(0, len(pictures), 16)
+    ]
+    found = {"features efficientnet_lite0": np.concatenate(rows)}
+    if described:
+        listed = [m.image_attributes(np.asarray(p)) for p in pictures]
+        found |= {f"column {name}": np.array([d[name] for d in listed]) for name in listed[0]}
+    return found
+
+
+def _rows(arrays: Mapping[str, Any], labels: Any, **more: Any) -> Rows:
+    def part(kind: str) -> dict[str, Any]:
+        return {k[len(kind) + 1 :]: v for k, v in arrays.items() if k.startswith(kind + " ")}
+
+    others = part("prosody") | part("grade")
+    return Rows(part("features"), np.asarray(labels), part("column"), others, **more)
+
+
+def _pictures(
+    work: Path, name: str, items: list[tuple[Image.Image, str]], base: int, described: bool
+) -> tuple[Callable[[], Rows], Callable[[str, int], Rows]]:
+    labels = np.array([label for _, label in items])
+
+    @cache
+    def clean() -> Rows:
+        made = _kept(
+            work, f"{name}-clean", lambda: _picture_arrays([p for p, _ in items], described)
+        )
+        return _rows(made, labels)
+
+    def damage(kind: str, level: int) -> Rows:
+        def make() -> dict[str, Any]:
+            changed = [
+                corrupt(picture, kind, level, seed=_seed(name, kind, i))
+                for i, (picture, _) in enumerate(items[:base])
+            ]
+            return _picture_arrays(changed, described)
+
+        return _rows(_kept(work, f"{name}-{kind}-{level}", make), labels[:base])
+
+    return clean, damage
+
+
+def _cells(count: int) -> list[tuple[Image.Image, str]]:
+    """Solar cells; eight classes: the module's kind and how likely the cell is broken."""
+    from evalsuite.pipeline.demo import cells
+
+    listed = cells()
+    broken = {
+        row.split()[0]: row.split()[1]
+        for row in (listed[0][0].parents[1] / "labels.csv").read_text("utf-8").splitlines()
+        if len(row.split()) == 3
+    }
+    chosen = np.random.default_rng(0).permutation(len(listed))[:count]
+    items = []
+    for i in chosen:
+        path, kind = listed[i]
+        with Image.open(path) as opened:
+            small = opened.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        items.append((small, f"{kind} {float(broken[f'images/{path.name}']):.2f}"))
+    return items
+
+
+def _crops(count: int) -> list[tuple[Image.Image, str]]:
+    """Crops of scikit-image's photographs; the class is what the photograph shows."""
+    import skimage
+
+    folder = Path(skimage.__file__).parent / "data"
+    opened = {}
+    for name in PICTURES:
+        with Image.open(folder / name) as file:
+            whole = file.convert("RGB")
+        whole.thumbnail((640, 640), Image.Resampling.LANCZOS)
+        opened[name] = whole
+    rng = np.random.default_rng(1)
+    items = []
+    for k in range(count):
+        name = list(PICTURES)[k % len(PICTURES)]
+        whole = opened[name]
+        side = int(rng.integers(96, min(*whole.size, 224) + 1))
+        x, y = (int(rng.integers(0, length - side + 1)) for length in whole.size)
+        crop = whole.crop((x, y, x + side, y + side))
+        items.append((crop.resize((112, 112), Image.Resampling.LANCZOS), PICTURES[name]))
+    return [items[i] for i in rng.permutation(count)]
+
+
+def _sound_damages() -> dict[str, Callable[[float], Any]]:
+    from evalsuite.generators.audio import effects as e
+
+    return {
+        "white noise": lambda v: e.AddNoise(snr_db=v),
+        "room": lambda v: e.Room(t60=v, direct_to_reverberant_db=6 - 6 * v),
+        "pitch": lambda v: e.Pitch(semitones=v),
+        "time stretch": lambda v: e.TimeStretch(factor=v),
+        "speed": lambda v: e.Speed(factor=v),
+        "band limit": lambda v: e.BandLimit(low_hz=0.0, high_hz=v),
+        "mp3": lambda v: e.Codec(kind="mp3", compression=v),
+        "few bits": lambda v: e.BitCrush(bits=v),
+        "clipping": lambda v: e.Clip(share=v),
+        "lower gain": lambda v: e.Gain(gain_db=v),
+    }
+
+
+SOUND_LEVELS: dict[str, tuple[float, ...]] = {
+    "white noise": (30, 20, 10, 5, 0),
+    "room": (0.2, 0.4, 0.8, 1.2, 2.0),
+    "pitch": (1, 2, 4, 6, 8),
+    "time stretch": (1.1, 1.2, 1.35, 1.55, 1.8),
+    "speed": (1.05, 1.1, 1.2, 1.35, 1.5),
+    "band limit": (3400, 2500, 1800, 1200, 800),
+    "mp3": (0.3, 0.6, 0.8, 0.9, 0.99),
+    "few bits": (9, 7, 6, 5, 4),
+    "clipping": (0.01, 0.03, 0.08, 0.15, 0.3),
+    "lower gain": (-6, -12, -18, -24, -30),
+}
+"""Strength by level, in the unit of each effect in generators/audio/effects.py."""
+
+
+@cache
+def _prompts() -> list[tuple[str, str, str]]:
+    """Files, topics (ten prompts or more, or "other") and texts of two words or more, shuffled."""
+    listed = []
+    for line in gzip.decompress(TEXTS.read_bytes()).decode("latin-1").splitlines():
+        found = re.match(r"^([\w/-]+): ([^\[].+)$", line.strip())
+        if found and len(found[2].split()) >= 2 and (SOUNDS / f"{found[1]}.wav").is_file():
+            topic = re.split(r"[-_/]", found[1])[0]
+            if topic == "silence":
+                continue
+            listed.append((found[1], topic, found[2]))
+    common = {t for t, k in Counter(topic for _, topic, _ in listed).items() if k >= 10}
+    listed = [(clip, topic if topic in common else "other", text) for clip, topic, text in listed]
+    return [listed[i] for i in np.random.default_rng(0).permutation(len(listed))]
+
+
+def _sound_arrays(clips: Sequence[Any], model: str) -> dict[str, Any]:
+    """Encode, grade, transcribe or describe decoded clips."""
+    from evalsuite.encoders.asr import load_transcriber
+    from evalsuite.encoders.speech import load_audio_encoder, load_scorer
+
+    if model == "attributes":
+        listed = [m.audio_attributes(c.native, c.source_rate) for c in clips]
+        prosody = np.stack([m.prosody_features(c.native, c.source_rate) for c in clips])
+        return {f"column {k}": np.array([d[k] for d in listed]) for k in listed[0]} | {
+            f"prosody {k}": prosody[:, j] for j, k in enumerate(PROSODY)
+        }
+    if model in ("dnsmos", "plcmos"):
+        scorer = load_scorer(model)
+        grades = scorer.score(clips)
+        return {f"grade {k}": grades[:, j] for j, k in enumerate(scorer.scores)}
+    if model == "whisper_base":
+        heard = load_transcriber(model).transcribe(clips, language="en")
+        return {"heard": np.array([h.text for h in heard])}
+    return {f"features {model}": load_audio_encoder(model).embed(clips)}
+
+
+def _sound(clip: str, damage: str | None, level: int) -> Any:
+    """Give a prompt, damaged or not, as evalsuite reads it from a file."""
+    import soundfile
+
+    from evalsuite.data import decode_audio
+    from evalsuite.generators.protocol import Audio
+
+    samples, rate = soundfile.read(SOUNDS / f"{clip}.wav", dtype="float32")
+    if damage is not None:
+        effect = _sound_damages()[damage](SOUND_LEVELS[damage][level - 1])
+        rng = np.random.default_rng(_seed(clip, damage))
+        made = effect.apply(Audio(samples, rate), effect.sample_params(rng))
+        samples, rate = made.samples, made.rate
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+    return decode_audio(file.getvalue())
+
+
+def _encoded(model: str, clips: Callable[[], list[Any]]) -> dict[str, Any]:
+    return _sound_arrays(clips(), model)
+
+
+def _speech(
+    work: Path, models: Sequence[str], base: int, end: int
+) -> tuple[Callable[[], Rows], Callable[[str, int], Rows]]:
+    prompts = _prompts()[:end]
+    labels = np.array([topic for _, topic, _ in prompts])
+    texts = [text for *_, text in prompts]
+
+    def rows(name: str, damage: str | None, level: int, count: int) -> Rows:
+        @cache
+        def clips() -> list[Any]:
+            return [_sound(clip, damage, level) for clip, *_ in prompts[:count]]
+
+        found: dict[str, Any] = {}
+        for model in models:
+            made = partial(_encoded, model, clips)
+            found |= _kept(work, f"speech-{model}-{name}-{count}", made)
+        heard = [str(text) for text in found.pop("heard", ())]
+        return _rows(found, labels[:count], texts=texts[:count], heard=heard)
+
+    @cache
+    def clean() -> Rows:
+        return rows("clean", None, 0, end)
+
+    return clean, lambda kind, level: rows(f"{kind}-{level}", kind, level, base)
+
+
+def _texts(work: Path) -> Callable[[], Rows]:
+    prompts = _prompts()
+    texts = [text for *_, text in prompts]
+
+    def make() -> dict[str, Any]:
+        from evalsuite.encoders.text import load_text_encoder
+
+        names = ("minilm_l6", "char_ngrams")
+        return {f"features {name}": load_text_encoder(name).embed(texts) for name in names}
+
+    @cache
+    def clean() -> Rows:
+        return _rows(_kept(work, "texts", make), [topic for _, topic, _ in prompts], texts=texts)
+
+    return clean
+
+
+def _pairs(work: Path, count: int, base: int) -> tuple[Callable[[], Rows], Any]:
+    items = _crops(count)
+    captions = [f"a photo of {what}" for _, what in items]
+
+    def make() -> dict[str, Any]:
+        from evalsuite.encoders.imagetext import load_image_text
+
+        model = load_image_text("conse")
+        listed = sorted(set(captions))
+        told = model.text_features(listed)[[listed.index(c) for c in captions]]
+        seen = [
+            model.image_features([p for p, _ in items[k : k + 16]])
+            for k in range(0, len(items), 16)
+        ]
+        return {
+            "features conse image": np.concatenate(seen),
+            "features conse text": told,
+            "features conse right": told,
+        }
+
+    @cache
+    def clean() -> Rows:
+        return _rows(_kept(work, "pairs", make), captions, texts=captions)
+
+    def swapped(kind: str, level: int) -> Rows:  # noqa: ARG001 - there is one damage
+        whole = clean()
+        rows = np.arange(base)
+        order = np.random.default_rng(_seed("swaps")).permutation(base)
+        chosen = order[: round(SWAPS[level - 1] * base)]
+        # A ring of the chosen, sorted by caption and turned by half: each gets another's caption.
+        ring = sorted(chosen, key=lambda i: captions[i])
+        rows[ring] = np.roll(ring, len(ring) // 2)
+        features = {k: v[:base] for k, v in whole.features.items()}
+        features["conse text"] = whole.features["conse text"][rows]
+        return Rows(features, whole.labels[:base], texts=[captions[i] for i in rows])
+
+    return clean, swapped
+
+
+def sources(work: Path) -> list[Source]:
+    """Give all that is studied, the quick first."""
+    listed = []
+    lite, n = "efficientnet_lite0", len(_prompts())
+    clean, swapped = _pairs(work, 720, 120)
+    tie = Plan("pairs", "conse", (50, 100), 10, pairs, levels=(1, 2, 3, 4))
+    listed.append(
+        Source("captions", clean, swapped, ("caption swaps",), 120, 420, 720, (tie,), False)
+    )
+    plans = [
+        Plan(name, encoder, sizes, 6, battery)
+        for encoder in ("minilm_l6", "char_ngrams")
+        for name, sizes, battery in (
+            ("distances", (25, 50), distances), ("costly", (50,), costly),
+        )
+    ]  # fmt: skip
+    plans.append(Plan("wording", "none", (25, 50), 8, wording))
+    listed.append(Source("texts", _texts(work), _undamaged, (), 0, n // 2, n, tuple(plans)))
+    damages = tuple(SOUND_LEVELS)
+    clean, damaged = _speech(work, ("logmel_stats", "ge2e", "attributes"), 50, n)
+    plans = [
+        Plan(name, encoder, sizes, 6, battery)
+        for encoder in ("logmel_stats", "ge2e")
+        for name, sizes, battery in (
+            ("distances", (20, 40), distances), ("costly", (40,), costly),
+            ("naturalness", (20, 40), naturalness),
+        )
+    ]  # fmt: skip
+    plans.append(Plan("drift", "attributes", (20, 40), 6, drift))
+    middle = 50 + (n - 50) // 2
+    listed.append(Source("speech", clean, damaged, damages, 50, middle, n, tuple(plans)))
+    for model, base, size, name, battery, levels in (
+        ("plcmos", 24, 20, "scores", scores, LEVELS),
+        ("whisper_base_encoder", 14, 12, "distances", distances, (1, 3, 5)),
+        ("dnsmos", 8, 8, "scores", scores, (1, 3, 5)),
+        ("whisper_base", 6, 6, "words", words, (2, 4)),
+    ):
+        pool = 3 * size if battery is distances else 2 * size + 4
+        clean, damaged = _speech(work, (model,), base, base + 2 * pool)
+        slow = Plan(name, model, (size,), 6, battery, levels)
+        limits = (base, base + pool, base + 2 * pool)
+        title = f"speech {model}"
+        listed.append(Source(title, clean, damaged, damages, *limits, (slow,), classes=False))
+    few = (
+        Plan("distances", lite, (50, 100), 4, distances),
+        Plan("costly", lite, (100,), 3, costly),
+    )
+    clean, damaged = _pictures(work, "photographs", _crops(700), 100, False)
+    listed.append(Source("photographs", clean, damaged, CORRUPTIONS, 100, 400, 700, few))
+    all_of_it = (
+        Plan("distances", lite, (50, 100, 200), 4, distances),
+        Plan("costly", lite, (100,), 3, costly),
+        Plan("drift", "attributes", (50, 100, 200), 4, drift),
+    )
+    clean, damaged = _pictures(work, "cells", _cells(1600), 200, True)
+    listed.append(Source("cells", clean, damaged, CORRUPTIONS, 200, 900, 1600, all_of_it))
+    return listed
+
+
+def _undamaged(kind: str, level: int) -> Rows:
+    raise ValueError(f"there is no damage {kind!r} at level {level} for this source")
+
+
+# ---- the journal ---------------------------------------------------------------------------------
+
+COLUMNS = ("source", "plan", "encoder", "damage", "level", "n", "draw", "metric", "value")
+Unit = tuple[str, str, str, str, int, int, int]
+
+
+class Journal:
+    """Append-only CSV; a unit (one battery on one draw) counts when its last row is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[Unit, dict[str, float]] = {}
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(",".join(COLUMNS) + "\n")
+        open_units: dict[Unit, dict[str, float]] = {}
+        for row in csv.reader(path.read_text("utf-8").splitlines()[1:]):
+            if len(row) != len(COLUMNS):
+                continue  # where a run was killed
+            unit = (row[0], row[1], row[2], row[3], int(row[4]), int(row[5]), int(row[6]))
+            if row[7] == "done":
+                self.values[unit] = open_units.pop(unit, {})
+            else:
+                open_units.setdefault(unit, {})[row[7]] = float(row[8] or "nan")
+
+    def add(self, unit: Unit, values: Mapping[str, float]) -> None:
+        """Append a unit."""
+        file = io.StringIO()
+        out = csv.writer(file, lineterminator="\n")
+        for name, value in values.items():
+            out.writerow([*unit, name, "" if np.isnan(value) else repr(float(value))])
+        out.writerow([*unit, "done", "0"])
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(file.getvalue())
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.values[unit] = dict(values)
+
+
+def _units(source: Source, round_: int) -> Iterator[tuple[Plan, Unit]]:
+    """Give what a round measures: the yardstick in round 0, then a draw of everything."""
+    for plan in source.plans:
+        for n in plan.sizes:
+            head = (source.name, plan.name, plan.encoder)
+            if round_ == 0:
+                for kind in ("null", "alarm"):
+                    for k in range(NULLS):
+                        yield plan, (*head, kind, 0, n, k)
+            if round_ >= plan.draws:
+                continue
+            if plan.damaged and source.damages:
+                yield plan, (*head, "none", 0, n, round_)
+                for kind in source.damages:
+                    for level in plan.levels:
+                        yield plan, (*head, kind, level, n, round_)
+            if source.classes:
+                for kind in ("dropped classes", "copied samples"):
+                    for level in (0, *LEVELS):
+                        yield plan, (*head, kind, level, n, round_)
+
+
+def draw_of(source: Source, damage: str, level: int, n: int, k: int) -> Draw:
+    """Give the rows that a unit compares; levels of one draw differ in nothing but the damage."""
+    clean = source.clean()
+    rng = np.random.default_rng(_seed(source.name, damage == "alarm", damage == "null", n, k))
+    reference = source.base + rng.permutation(source.middle - source.base)
+    others = source.middle + rng.permutation(source.end - source.middle)
+    if damage in ("null", "alarm"):
+        pool = reference if damage == "null" else others
+        return Draw(clean, pool[:n], pool[2 * n : 3 * n], clean, pool[n : 2 * n])
+    real, holdout = reference[:n], reference[n : 2 * n]
+    if damage == "dropped classes":
+        found, count = np.unique(clean.labels, return_counts=True)
+        dropped = found[np.argsort(-count, kind="stable")[:level]]  # the largest first
+        left = others[~np.isin(clean.labels[others], dropped)]
+        return Draw(clean, real, holdout, clean, left[:n])
+    if damage == "copied samples":
+        rows = others[:n].copy()
+        copied = round(SHARES[level - 1] * n) if level else 0
+        rows[:copied] = rng.permutation(real)[:copied]
+        return Draw(clean, real, holdout, clean, rows)
+    rows = rng.permutation(source.base)[:n]
+    made = clean if damage == "none" else source.damage(damage, level)
+    return Draw(clean, real, holdout, made, rows)
+
+
+def measure(work: Path, seconds: float, names: Sequence[str]) -> Journal:
+    """Measure what the journal lacks, until the time is over."""
+    journal = Journal(work / "journal.csv")
+    began = time.monotonic()
+    listed = [s for s in sources(work) if not names or s.name in names]
+    for round_ in range(max(p.draws for s in listed for p in s.plans)):
+        for source in listed:
+            count = 0
+            for plan, unit in _units(source, round_):
+                if unit in journal.values:
+                    continue
+                if time.monotonic() - began > seconds:
+                    print("the time is over; what is measured is kept", flush=True)
+                    return journal
+                draw = draw_of(source, *unit[3:])
+                journal.add(unit, plan.measure(draw, plan.encoder))
+                count += 1
+            if count:
+                took = time.monotonic() - began
+                print(
+                    f"{took:6.0f} s ({time.process_time():.0f} s CPU): "
+                    f"{source.name}, round {round_}, {count} units",
+                    flush=True,
+                )
+    return journal
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=7200.0, help="the longest that it may run")
+    parser.add_argument("--only", action="append", default=[], help="one source")
+    parser.add_argument("--report", action="store_true", help="only write what the journal has")
+    parser.add_argument(
+        "--work", type=Path, default=Path.home() / ".cache" / "evalsuite" / "record",
+        help="where features and the journal are kept",
+    )  # fmt: skip
+    given = parser.parse_args(arguments or [])
+    if not given.report:
+        measure(given.work, given.seconds, given.only)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
