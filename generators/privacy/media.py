@@ -110,12 +110,9 @@ class MaskFaces:
     libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
 
     def __init__(self, kind: MaskKind = "fill", margin: float = 0.2, smallest: int = 24) -> None:
-        if kind not in get_args(MaskKind):
-            raise ValueError(f"unknown mask {kind!r}{suggestion(kind, get_args(MaskKind))}")
-        if not 0 <= margin <= 2 or smallest < 20:
-            raise ValueError(
-                f"need margin within [0, 2] and smallest of 20 or more, got {margin} and {smallest}"
-            )
+        checked_mask(kind, margin)
+        if smallest < 20:
+            raise ValueError(f"smallest must be 20 or more, got {smallest}")
         self.kind, self.margin, self.smallest = kind, float(margin), smallest
 
     @property
@@ -141,18 +138,50 @@ class MaskFaces:
         if image.mode not in {"L", "RGB"}:
             raise ValueError(f"mask_faces takes an image of mode L or RGB, got {image.mode}")
         for left, top, width, height in find_faces(image, self.smallest):
-            dx, dy = round(width * self.margin), round(height * self.margin)
-            box = (
-                max(0, left - dx),
-                max(0, top - dy),
-                min(image.width, left + width + dx),
-                min(image.height, top + height + dy),
-            )
-            side = 1 if self.kind == "fill" else _BLOCKS
-            face = image.crop(box)
-            coarse = face.resize((side, side), Image.Resampling.BOX)
-            image.paste(coarse.resize(face.size, Image.Resampling.NEAREST), box)
+            box = (left, top, left + width, top + height)
+            cover(image, box, round(width * self.margin), self.kind)
         return image
+
+
+def checked_mask(kind: str, margin: float) -> None:
+    """Check how something is to be covered.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or the margin is out of range.
+    """
+    if kind not in get_args(MaskKind):
+        raise ValueError(f"unknown mask {kind!r}{suggestion(kind, get_args(MaskKind))}")
+    if not 0 <= margin <= 2:
+        raise ValueError(f"margin must be within [0, 2], got {margin}")
+
+
+def cover(image: Image.Image, box: tuple[int, int, int, int], margin: int, kind: MaskKind) -> None:
+    """Cover a box of an image in place, by its mean colour or by blocks.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        ``L`` or ``RGB``.
+    box : tuple of int
+        Left, top, right, bottom, in pixels.
+    margin : int
+        How far it goes beyond the box, in pixels.
+    kind : {"fill", "pixelate"}
+        See :class:`MaskFaces`.
+    """
+    left, top, right, bottom = box
+    whole = (
+        max(0, left - margin),
+        max(0, top - margin),
+        min(image.width, right + margin),
+        min(image.height, bottom + margin),
+    )
+    side = 1 if kind == "fill" else _BLOCKS
+    there = image.crop(whole)
+    coarse = there.resize((side, side), Image.Resampling.BOX)
+    image.paste(coarse.resize(there.size, Image.Resampling.NEAREST), whole)
 
 
 def find_faces(image: Image.Image, smallest: int = 24) -> list[tuple[int, int, int, int]]:

@@ -1,0 +1,1 @@
+"""Generators whose model is a folder on this machine: diffusers pipelines, transformers models."""
