@@ -52,6 +52,13 @@ class Language(StrEnum):
     JA = "ja"
 
 
+class MapLayout(StrEnum):
+    """How the map puts samples in a plane."""
+
+    PCA = "pca"
+    UMAP = "umap"
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(__version__)
@@ -74,7 +81,8 @@ def _say(result: GateResult, out: Path) -> None:
     synthetic, real = clean(result.synthetic.name, 120), clean(result.real.name, 120)
     typer.echo(f"{result.verdict.value.upper()}: {synthetic} against {real}")
     for reason in result.reasons[:SHOWN_REASONS]:
-        typer.echo(f"  {reason.status.value}: {clean(reason.message.text, 600)}")
+        waived = f" (waived until {reason.waiver.expires})" if reason.waiver else ""
+        typer.echo(f"  {reason.status.value}: {clean(reason.message.text, 600)}{waived}")
     if len(result.reasons) > SHOWN_REASONS:
         typer.echo(f"  and {len(result.reasons) - SHOWN_REASONS} more in the report")
     for message in result.explanations[:SHOWN_REASONS]:
@@ -98,6 +106,12 @@ def gate(
     ),
     seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
     strict: Annotated[bool, typer.Option(help="A warning ends in exit code 1.")] = False,
+    waivers: Annotated[
+        Path | None, typer.Option(help="File of findings that are let pass until a day.")
+    ] = None,
+    layout: Annotated[
+        MapLayout, typer.Option("--map", help="How the map is laid out; umap is an extra.")
+    ] = MapLayout.PCA,
     lang: Annotated[
         Language, typer.Option(help="Language that the report opens in.")
     ] = Language.EN,
@@ -127,6 +141,8 @@ def gate(
         device=device,
         allow_download=allow_download,
         strict=strict,
+        waivers=waivers,
+        layout=layout.value,
     )
     write_outputs(
         run.result,
@@ -164,8 +180,15 @@ def compare(
         list[float] | None,
         typer.Option(help="Setting of a knob that each candidate was made with; repeat it."),
     ] = None,
+    knob: Annotated[
+        list[str] | None,
+        typer.Option(help="Parameter to read from the generated records; or CANDIDATE=VALUE."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
     lang: Annotated[Language, typer.Option(help="Language of the outputs.")] = Language.EN,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Leave private media and names out of the outputs.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
     """Rank synthetic sets by how near they are to the real one.
@@ -180,9 +203,12 @@ def compare(
     from .pipeline.compare import compare as run
     from .report import write_outputs
     from .report.comparison import write_comparison
+    from .report.redact import redact_comparison
+    from .report.text import clean
 
     options: list[tuple[str, object]] = [("--policy", policy), ("--seed", seed)]
     options += [("--name", n) for n in name or ()] + [("--dose", d) for d in dose or ()]
+    options += [("--knob", k) for k in knob or ()]
     words = ["evalsuite", "compare", real, *candidates]
     words += [w for key, value in options if value is not None for w in (key, str(value))]
     comparison, runs = run(
@@ -190,6 +216,7 @@ def compare(
         candidates,
         names=name,
         doses=dose,
+        knobs=knob or (),
         policy=policy,
         seed=seed,
         device=device,
@@ -202,14 +229,16 @@ def compare(
             thumbnails=gated.thumbnails,
             clips=gated.clips,
             lang=lang.value,
+            redact=redact,
         )
-    write_comparison(comparison, out, lang=lang.value)
+    shown = redact_comparison(comparison, names=not name) if redact else comparison
+    write_comparison(shown, out, lang=lang.value)
     folders = {label: out / f"{k}" for k, label in enumerate(runs, 1)}
     for c in comparison.candidates:
         ranks = (
             f"{c.rank}" if c.rank_low == c.rank_high else f"{c.rank} ({c.rank_low}-{c.rank_high})"
         )
-        typer.echo(f"{ranks:>10}  {c.verdict.value:<12}  {c.name}  {folders[c.name]}")
+        typer.echo(f"{ranks:>10}  {c.verdict.value:<12}  {clean(c.name, 120)}  {folders[c.name]}")
     typer.echo(f"leaderboard: {out / 'comparison.html'}")
     raise typer.Exit(exit_code(best_verdict(comparison)))
 

@@ -36,7 +36,10 @@ class Column(Value):
     """Candidate to score."""
     monotone: float | None = None
     """Kendall's tau-b between the dose and the gap, where doses were given."""
+    monotone_ci: Interval | None = None
+    """Where tau lies over the resampled samples: how sure the order of these candidates is."""
     monotone_p: float | None = None
+    """Over the orders that this many candidates can have: with three it is never under 0.33."""
 
     @property
     def key(self) -> str:
@@ -76,6 +79,8 @@ class Comparison(Value):
     candidates: tuple[Candidate, ...]
     """The best first."""
     columns: tuple[Column, ...]
+    knob: str | None = None
+    """The generator's setting that the doses are of, where it was named."""
     agreement: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     """Kendall's tau-b between columns over the candidates; with fewer than three, empty."""
     replicates: int

@@ -8,8 +8,10 @@ the candidates share, the real half, cancels in their differences.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
+from ..data.dataset import Limits
 from ..encoders import FeatureCache
 from ..errors import UsageError
 from ..gate.comparison import Candidate, Column, Comparison, Score
-from ..gate.findings import Status
+from ..gate.findings import Interval, Status
 from ..gate.policy import Policy, load_policy
 from .calibrate import NEIGHBOURS, SPECS, SPLIT_SIZE_FRECHET, SPLITS_FRECHET
 from .run import Run, run_gate
@@ -45,6 +48,7 @@ def compare(
     *,
     names: Sequence[str] | None = None,
     doses: Sequence[float] | None = None,
+    knobs: Sequence[str] = (),
     policy: Policy | str | os.PathLike[str] | None = None,
     cache: FeatureCache | bool | None = True,
     seed: int | None = None,
@@ -64,6 +68,9 @@ def compare(
         What to call them; their folder's names by default.
     doses : sequence of float, optional
         The setting of a generator's knob that each was made with, for a dose-response curve.
+    knobs : sequence of str
+        In place of ``doses``: the name of a parameter that the generated records state, and
+        ``candidate=value`` for each candidate that has none.
     policy, cache, seed, device, progress
         As :func:`~evalsuite.pipeline.run.run_gate`.
     command : str
@@ -83,8 +90,13 @@ def compare(
         As :func:`~evalsuite.pipeline.run.run_gate`.
     """
     labels = _names(candidates, names)
+    if doses is not None and knobs:
+        raise UsageError("give doses or knobs, not both: they say the same thing")
     if doses is not None and len(doses) != len(labels):
         raise UsageError(f"there are {len(labels)} candidates, but {len(doses)} doses")
+    knob: str | None = None
+    if knobs:
+        knob, doses = knob_doses(candidates, labels, knobs)
     chosen = (
         policy
         if isinstance(policy, Policy)
@@ -97,7 +109,7 @@ def compare(
         name: run_gate(real, path, policy=chosen, cache=store, device=device, progress=progress)
         for name, path in zip(labels, candidates, strict=True)
     }
-    columns, orders, copied = _columns(runs, chosen)
+    columns, tables, orders, copied = _columns(runs, chosen)
     if not columns:
         raise UsageError(
             "the candidates have no metric in common that could be measured: see the report of "
@@ -127,12 +139,13 @@ def compare(
     ]
     found.sort(key=lambda c: (c.rank, c.mean_rank, c.name))
     if doses is not None:
-        columns = [_with_dose(c, dict(zip(labels, doses, strict=True))) for c in columns]
+        columns = [_with_dose(c, doses, tables[c.key]) for c in columns]
     comparison = Comparison(
         evalsuite_version=__version__,
         real=next(iter(runs.values())).result.real,
         candidates=tuple(found),
         columns=tuple(columns),
+        knob=knob,
         agreement=_agreement(columns, labels) if len(labels) > 2 else {},
         replicates=REPLICATES,
         level=LEVEL,
@@ -177,8 +190,8 @@ def _halves(n: int, size: int, groups: Sequence[str] | None, seed: int) -> npt.N
 
 def _columns(
     runs: Mapping[str, Run], policy: Policy
-) -> tuple[list[Column], list[Floats], dict[str, float]]:
-    """Give the columns, each replicate's order in each, and the share copied of each candidate."""
+) -> tuple[list[Column], dict[str, Floats], list[Floats], dict[str, float]]:
+    """Give the columns, their draws, the orders in those judged, and each candidate's copies."""
     import torch
 
     from ..metrics.distribution.frechet import frechet_splits
@@ -188,6 +201,7 @@ def _columns(
     labels = list(runs)
     judged = {rule.metric for rule in policy.rules}
     columns: list[Column] = []
+    tables: dict[str, Floats] = {}
     orders: list[Floats] = []
     copied: dict[str, float] = {}
     encoders = [
@@ -230,12 +244,13 @@ def _columns(
             table = sign * np.stack(draws[metric])
             column = _column(metric, encoder, modality, findings, table, labels)
             columns.append(column)
+            tables[column.key] = table
             if metric in judged:
                 order = table.argsort(axis=0, kind="stable").argsort(axis=0).astype(float) + 1
                 if order.shape[1] < REPLICATES:  # the Fréchet distance, on fewer draws
                     order = order[:, np.arange(REPLICATES) % order.shape[1]]
                 orders.append(order)
-    return columns, orders, copied
+    return columns, tables, orders, copied
 
 
 def _frechet(
@@ -379,16 +394,125 @@ def _agreement(
     return found
 
 
-def _with_dose(column: Column, doses: Mapping[str, float]) -> Column:
+def _with_dose(column: Column, doses: Sequence[float], table: Floats) -> Column:
+    """Add how steadily the gap follows the dose, over the candidates and over the draws of each."""
     from scipy.stats import kendalltau
 
-    names = list(column.scores)
-    result = kendalltau([doses[n] for n in names], [column.scores[n].gap for n in names])
+    result = kendalltau(doses, [score.gap for score in column.scores.values()])
     if not np.isfinite(result.statistic):
         return column
+    drawn = np.array([kendalltau(doses, draw).statistic for draw in table.T])
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if drawn.size else (-1, 1)
     return column.model_copy(
-        update={"monotone": float(result.statistic), "monotone_p": float(result.pvalue)}
+        update={
+            "monotone": float(result.statistic),
+            # The draws are of halves, whose order is the noisier; the whole sets' is within.
+            "monotone_ci": Interval(
+                low=min(float(low), float(result.statistic)),
+                high=max(float(high), float(result.statistic)),
+                level=LEVEL,
+                method="percentiles over random halves",
+            ),
+            "monotone_p": float(result.pvalue),
+        }
     )
+
+
+def knob_doses(
+    candidates: Sequence[str | os.PathLike[str]], labels: Sequence[str], knobs: Sequence[str]
+) -> tuple[str | None, list[float]]:
+    """Find the setting of a generator's knob that each candidate was made with.
+
+    Parameters
+    ----------
+    candidates : sequence of path
+    labels : sequence of str
+        Their names.
+    knobs : sequence of str
+        ``name``: a parameter in the records of ``evalsuite generate`` (``metadata.jsonl``); of one
+        that was drawn anew for each sample, the mean. ``candidate=value``: said by hand.
+
+    Returns
+    -------
+    knob : str or None
+        The name that was given.
+    doses : list of float
+
+    Raises
+    ------
+    UsageError
+        If there are two names, a candidate that is none, or no value for a candidate.
+    """
+    said: dict[str, float] = {}
+    names = []
+    for knob in knobs:
+        label, equals, value = knob.rpartition("=")
+        if not equals:
+            names.append(knob)
+            continue
+        if label not in labels:
+            raise UsageError(f"--knob {knob}: no candidate is called {label!r}")
+        try:
+            said[label] = float(value)
+        except ValueError:
+            raise UsageError(f"--knob {knob}: {value!r} is no number") from None
+        if not np.isfinite(said[label]):
+            raise UsageError(f"--knob {knob}: the value must be finite")
+    if len(names) > 1:
+        raise UsageError(f"one knob at a time, got {', '.join(names)}")
+    doses = []
+    for label, path in zip(labels, candidates, strict=True):
+        found = said.get(label)
+        if found is None and names:
+            found = _recorded(Path(path), names[0])
+        if found is None:
+            raise UsageError(
+                f"nothing says the dose of {label!r}"
+                + (f": its records have no number {names[0]!r}" if names else "")
+                + f"; give it as --knob {shlex.quote(label)}=VALUE"
+            )
+        doses.append(found)
+    return (names[0] if names else None), doses
+
+
+def _recorded(folder: Path, knob: str) -> float | None:
+    """Give the mean of a parameter over the records of a generated set; None without any."""
+    limit = Limits().max_line
+    values: list[float] = []
+    try:
+        with (folder / "metadata.jsonl").open(encoding="utf-8") as lines:
+            while line := lines.readline(limit):
+                values += _stated(line, knob)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return float(np.mean(values)) if values else None
+
+
+def _stated(line: str, knob: str) -> list[float]:
+    """Give a parameter out of one record: what was drawn, else what the operation was given."""
+    try:
+        row = json.loads(line)
+        for column in ("params", "operation"):
+            found = _numbers(json.loads(row[column]), knob)
+            if found:
+                return found[:1]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass  # a row that is no record of a generator
+    return []
+
+
+def _numbers(value: Any, knob: str) -> list[float]:
+    """Find the finite numbers under a key, however deep; a list of one is that one."""
+    if isinstance(value, list):
+        return [x for item in value for x in _numbers(item, knob)]
+    if not isinstance(value, dict):
+        return []
+    found = value.get(knob)
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    own = isinstance(found, int | float) and not isinstance(found, bool) and np.isfinite(found)
+    return [*([float(found)] if own else []), *_numbers(list(value.values()), knob)]
 
 
 def best_verdict(comparison: Comparison) -> Status:

@@ -311,20 +311,36 @@ def _doses(comparison: Comparison, tr: Translator) -> Section:
     order = sorted(
         (c for c in comparison.candidates if c.dose is not None), key=lambda c: c.dose or 0.0
     )
-    traces = [
-        {
-            "type": "scatter", "mode": "lines+markers", "name": plain(_name(column, tr, several)),
-            "x": [c.dose for c in order],
-            "y": [
-                None if (gap := column.scores[c.name].gap) is None
-                else gap / (column.scores[c.name].tolerance or 1.0)
-                for c in order
-            ],
-        }
-        for column in comparison.columns
-    ]  # fmt: skip
+    axis = plain(comparison.knob or tr.t("compare.dose.axis"))
+    traces = []
+    for column in comparison.columns[:_DRAWN]:
+        scores = [column.scores[c.name] for c in order]
+        shown = [
+            (c.dose, s.gap / (s.tolerance or 1.0), s.gap_ci, s.tolerance or 1.0)
+            for c, s in zip(order, scores, strict=True)
+            if s.gap is not None
+        ]
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines+markers",
+                "name": plain(_name(column, tr, several)),
+                "x": [dose for dose, *_ in shown], "y": [gap for _, gap, *_ in shown],
+                "error_y": {
+                    "type": "data", "symmetric": False, "thickness": 1, "width": 3,
+                    "array": [ci.high / unit - gap if ci else 0 for _, gap, ci, unit in shown],
+                    "arrayminus": [gap - ci.low / unit if ci else 0 for _, gap, ci, unit in shown],
+                },
+            }
+        )  # fmt: skip
     rows: list[list[Cell]] = [
-        [_name(column, tr, several), column.monotone, column.monotone_p]
+        [
+            _name(column, tr, several),
+            column.monotone,
+            f"{number(column.monotone_ci.low)} – {number(column.monotone_ci.high)}"
+            if column.monotone_ci
+            else "–",
+            column.monotone_p,
+        ]
         for column in comparison.columns
     ]
     return Section(
@@ -334,14 +350,22 @@ def _doses(comparison: Comparison, tr: Translator) -> Section:
             Figure(
                 traces,
                 {
-                    "xaxis": {"title": {"text": tr.t("compare.dose.axis")}},
+                    "xaxis": {"title": {"text": axis}},
                     "yaxis": {"title": {"text": tr.t("gaps.axis.tolerance")}},
                     "legend": {"orientation": "h", "y": -0.2},
+                    "shapes": [
+                        {"type": "line", "y0": 1, "y1": 1, "x0": 0, "x1": 1, "xref": "paper",
+                         "line": {"color": "--fail", "dash": "dot", "width": 1.5}}
+                    ],
                 },
             ),
-            Table([tr.t("col.metric"), "Kendall τ", tr.t("detail.p")], rows),
+            Table(
+                [tr.t("col.metric"), "Kendall τ", tr.t("compare.dose.interval"), tr.t("detail.p")],
+                rows,
+            ),
         ],
-    )
+        [tr.t("compare.dose.blind", {"n": len(order)})],
+    )  # fmt: skip
 
 
 def _agreement(comparison: Comparison, tr: Translator) -> Section:

@@ -10,6 +10,7 @@ from .i18n import Translator, catalogue
 from .text import number
 
 if TYPE_CHECKING:
+    from ..gate.comparison import Comparison
     from ..gate.findings import GateResult, Message, Waived
 
 HIDDEN = "redacted"
@@ -107,6 +108,40 @@ def redact_result(result: GateResult) -> GateResult:
             "maps": maps,
             "galleries": galleries,
             "command": _command(result.command),
+        }
+    )
+
+
+def redact_comparison(comparison: Comparison, *, names: bool = True) -> Comparison:
+    """Leave the data sets' names, paths and the names of samples out of a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    names : bool
+        Whether to replace the candidates' names, by default those of their folders, by numbers in
+        the order of the leaderboard.
+
+    Returns
+    -------
+    Comparison
+    """
+    called = {
+        c.name: f"candidate {k}" if names else c.name
+        for k, c in enumerate(comparison.candidates, 1)
+    }
+    return comparison.model_copy(
+        update={
+            "real": _dataset(comparison.real),
+            "candidates": tuple(
+                c.model_copy(update={"name": called[c.name], "data": _dataset(c.data)})
+                for c in comparison.candidates
+            ),
+            "columns": tuple(
+                c.model_copy(update={"scores": {called[n]: s for n, s in c.scores.items()}})
+                for c in comparison.columns
+            ),
+            "command": _command(comparison.command),
         }
     )
 

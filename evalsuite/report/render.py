@@ -18,7 +18,14 @@ from ..gate.findings import SCHEMA_VERSION, GateResult
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OUTPUTS = ("result.json", "report.html", "summary.md", "junit.xml", "findings.sarif")
+OUTPUTS = (
+    "result.json",
+    "report.html",
+    "summary.md",
+    "junit.xml",
+    "findings.sarif",
+    "findings.parquet",
+)
 """The files that :func:`write_outputs` makes, in this order."""
 
 
@@ -153,7 +160,7 @@ def write_outputs(
     lang: str = "en",
     redact: bool = False,
 ) -> list[Path]:
-    """Write ``result.json``, ``report.html``, ``summary.md``, ``junit.xml``, ``findings.sarif``.
+    """Write every file of :data:`OUTPUTS`.
 
     Everything is rendered before the first file is written, and each file appears whole or not at
     all.
@@ -190,6 +197,7 @@ def write_outputs(
     from .html import render_html
     from .junit import render_junit
     from .markdown import render_markdown
+    from .parquet import render_parquet
     from .redact import redact_result
     from .sarif import render_sarif
 
@@ -198,7 +206,7 @@ def write_outputs(
     shown = {} if redact or thumbnails is None else thumbnails
     parts = _parts(result, times=True)
     ident = _identify(parts)
-    texts = {
+    files: dict[str, str | bytes] = {
         "result.json": _document(parts),
         "report.html": render_html(
             result,
@@ -211,11 +219,14 @@ def write_outputs(
         "summary.md": render_markdown(result, lang=lang, ident=ident),
         "junit.xml": render_junit(result, ident=ident),
         "findings.sarif": render_sarif(result),
+        "findings.parquet": render_parquet(result, ident=ident),
     }
-    return write_files(Path(out), texts)
+    return write_files(Path(out), files)
 
 
-def write_files(folder: Path, texts: Mapping[str, str], *, errors: str = "strict") -> list[Path]:
+def write_files(
+    folder: Path, files: Mapping[str, str | bytes], *, errors: str = "strict"
+) -> list[Path]:
     """Write the outputs of a run, by name, in this order; each appears whole or not at all.
 
     Raises
@@ -225,11 +236,12 @@ def write_files(folder: Path, texts: Mapping[str, str], *, errors: str = "strict
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_atomically(folder / name, text.encode("utf-8", errors))
+        for name, content in files.items():
+            data = content.encode("utf-8", errors) if isinstance(content, str) else content
+            write_atomically(folder / name, data)
     except OSError as error:
         raise DataError(f"cannot write the outputs to {folder}: {error.strerror}") from None
-    return [folder / name for name in texts]
+    return [folder / name for name in files]
 
 
 def write_atomically(path: Path, data: bytes) -> None:
