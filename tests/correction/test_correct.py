@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from evalsuite.cli import app
-from evalsuite.correct import Comparison, LabelsKept, _verdict, correct, halved, halves
+from evalsuite.correct import Comparison, LabelsKept, correct, halved, halves
+from evalsuite.correct.judge import verdict
 from evalsuite.data import open_dataset
 from evalsuite.encoders import FeatureCache, encode
 from evalsuite.encoders.random_conv import load_random_conv
@@ -208,17 +209,17 @@ def comparison(metric: str, second: bool, outcome: str) -> Comparison:
 
 def test_the_verdict_wants_both_looks_and_nothing_worse() -> None:
     own, other = comparison("kid", False, "smaller"), comparison("kid", True, "smaller")
-    assert _verdict([own, other], None)[0]
+    assert verdict([own, other], None)[0]
     for case, told in (
         ([own, comparison("kid", True, "same")], "the second look does not confirm it"),
         ([comparison("kid", False, "same"), other], "in the second look only"),
         ([own, other, comparison("coverage", True, "larger")], "coverage became worse"),
         ([comparison("coverage", False, "smaller"), other], "second look only"),
     ):
-        improved, reasons = _verdict(case, None)
+        improved, reasons = verdict(case, None)
         assert not improved
         assert told in " ".join(reasons)
-    improved, reasons = _verdict([own, other], LabelsKept(0.9, 0.5, 0.95, lost=True))
+    improved, reasons = verdict([own, other], LabelsKept(0.9, 0.5, 0.95, lost=True))
     assert not improved
     assert "lost their label" in reasons[0]
 

@@ -1,0 +1,194 @@
+"""The judgement: every gap before and after on the judge half, and whether labels were lost."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import DataError
+from ..pipeline.calibrate import SPECS, measure
+from ..pipeline.plan import sample_groups
+from .looks import in_real_units
+from .result import Comparison, LabelsKept
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..encoders import Encoded
+    from ..gate.findings import Finding, GateResult
+    from ..gate.policy import Policy
+    from ..generators.selection.subset import Agreement
+    from .looks import Looks
+    from .result import Change
+
+DISTANCES = ("frechet_distance", "kid", "mmd_rbf")
+"""The metrics of which one must fall for a correction to have helped."""
+
+
+def compare(
+    before: GateResult,
+    after: GateResult,
+    seen: Mapping[str, Encoded],
+    looks: Looks,
+    policy: Policy,
+) -> tuple[Comparison, ...]:
+    """Set every judged gap after the correction against the one before."""
+    from scipy.special import ndtri
+
+    metrics = [m for m in dict.fromkeys(r.metric for r in policy.rules) if m in SPECS]
+    metrics += [m for m in ("kid", "precision", "coverage") if m not in metrics]
+    pairs: list[tuple[str, bool, Finding, Finding]] = []
+    for encoder in looks.own:
+        found = [
+            {
+                f.metric: f
+                for f in result.findings
+                if f.kind == "distribution" and f.encoder == encoder and f.slice == "all"
+            }
+            for result in (before, after)
+        ]
+        pairs += [
+            (encoder, False, found[0][m], found[1][m])
+            for m in metrics
+            if m in found[0] and m in found[1]
+        ]
+    second = []
+    judge, *others = in_real_units(
+        *(
+            seen[k].features[looks.second]
+            for k in ("calibration", "judge", "synthetic", "corrected")
+        )
+    )
+    for side, features in zip(("synthetic", "corrected"), others, strict=True):
+        groups = sample_groups(seen["judge"], seen[side])
+        measured = measure(
+            judge,
+            features,
+            modality=looks.modality,
+            groups_real=groups[0],
+            groups_synthetic=groups[1],
+            settings=policy.calibration,
+            seed=policy.seed,
+            metrics=metrics,
+        )
+        second.append({f.metric: f for f in measured.findings})
+    pairs += [(looks.second, True, second[0][m], second[1][m]) for m in metrics]
+    judged = [p for p in pairs if p[2].gap is not None and p[3].gap is not None]
+    if not judged:
+        raise DataError(
+            "the gate measured no gap before and after: see the reports for what was missing"
+        )
+    # Bonferroni: one of many intervals must not miss by chance and be taken for a success.
+    z = float(ndtri(1 - (1 - policy.calibration.confidence) / (2 * len(judged))))
+    return tuple(_comparison(*p, z) for p in judged)
+
+
+def _comparison(
+    encoder: str, second: bool, before: Finding, after: Finding, z: float
+) -> Comparison:
+    one, other = float(before.gap or 0.0), float(after.gap or 0.0)
+    # The two gaps share the real half, so their errors go together: this is the cautious side.
+    half = z * math.hypot(*(float(f.details["standard_error"]) for f in (before, after)))
+    change = other - one
+    outcome: Change = "smaller" if change + half < 0 else "larger" if change - half > 0 else "same"
+    return Comparison(
+        encoder=encoder,
+        second=second,
+        metric=before.metric,
+        unit=before.gap_unit,
+        before=one,
+        after=other,
+        change=change,
+        low=change - half,
+        high=change + half,
+        outcome=outcome,
+    )
+
+
+def verdict(
+    comparisons: Sequence[Comparison], labels: LabelsKept | None
+) -> tuple[bool, tuple[str, ...]]:
+    """Say whether it helped, and why not."""
+    reasons: list[str] = []
+    nearer = {
+        second: [
+            c
+            for c in comparisons
+            if c.second is second and c.metric in DISTANCES and c.outcome == "smaller"
+        ]
+        for second in (False, True)
+    }
+    if not nearer[False] and not nearer[True]:
+        reasons.append("no distance to the real data became smaller beyond its interval")
+    elif not nearer[True]:
+        reasons.append(
+            "the distance became smaller in the policy's encoder only: the second look does not "
+            "confirm it"
+        )
+    elif not nearer[False]:
+        reasons.append("the distance became smaller in the second look only")
+    reasons += [
+        f"{c.metric} became worse ({c.encoder}: gap {c.before:.3g} → {c.after:.3g})"
+        for c in comparisons
+        if c.outcome == "larger"
+    ]
+    if labels is not None and labels.lost:
+        reasons.append(
+            f"samples lost their label: a probe trained on real data agrees with {labels.after:.1%}"
+            f" of them, {labels.before:.1%} before"
+        )
+    if reasons:
+        return False, tuple(reasons)
+    return True, tuple(
+        f"{c.metric}: gap {c.before:.3g} → {c.after:.3g} ({c.encoder}"
+        f"{', the second look' if c.second else ''})"
+        for c in (*nearer[False], *nearer[True])
+    )
+
+
+def labels_kept(seen: Mapping[str, Encoded], encoder: str, policy: Policy) -> LabelsKept | None:
+    """Tell whether samples still show their label, where there are labels to compare."""
+    from scipy.special import ndtri
+
+    from ..generators.selection.subset import label_agreement
+
+    labels = {k: [s.label for s in seen[k].samples] for k in ("calibration", "synthetic",
+                                                             "corrected")}  # fmt: skip
+    if any(label is None for part in labels.values() for label in part):
+        return None
+
+    def agreed(probe: Literal["knn", "linear"]) -> tuple[Agreement, Agreement]:
+        first, second = (
+            label_agreement(
+                seen["calibration"].features[encoder],
+                labels["calibration"],
+                seen[side].features[encoder],
+                labels[side],
+                probe=probe,
+                seed=policy.seed,
+            )
+            for side in ("synthetic", "corrected")
+        )
+        return first, second
+
+    try:
+        # The probe that knows the real classes better is the one to ask.
+        first, second = max(
+            (agreed("knn"), agreed("linear")), key=lambda pair: pair[0].real_agreement
+        )
+    except ValueError:  # too few of a class, or classes that the real data does not have
+        return None
+    # The sides as if they were independent: the cautious way, for each child has its parent's
+    # difficulty.
+    z = float(ndtri(0.5 + policy.calibration.confidence / 2))
+    shares = [(first.agreement, len(first.keep)), (second.agreement, len(second.keep)),
+              (first.real_agreement, len(labels["calibration"]))]  # fmt: skip
+    before, after, real = (max(p * (1 - p), 1e-9) / n for p, n in shares)
+    return LabelsKept(
+        before=first.agreement,
+        after=second.agreement,
+        real=first.real_agreement,
+        # Samples that agree as often as real ones have lost nothing, whatever they agreed before.
+        lost=first.agreement - second.agreement > z * math.sqrt(before + after)
+        and first.real_agreement - second.agreement > z * math.sqrt(real + after),
+    )

@@ -1,0 +1,174 @@
+"""What a correction did and whether it helped, for programs and for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..generators.selection.subset import Selected
+
+Change = Literal["smaller", "same", "larger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """An attribute that differs between the calibration half and the synthetic set."""
+
+    attribute: str
+    effect: float
+    """In real standard deviations, beyond chance."""
+    acts: str
+    """What would move it, in words."""
+    corrections: tuple[str, ...]
+    """The corrections that were chosen for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One metric before and after, on real data that nothing was fitted on."""
+
+    encoder: str
+    second: bool
+    """Whether this is the second look."""
+    metric: str
+    unit: str
+    before: float
+    after: float
+    change: float
+    """``after - before``; under 0 the gap has become smaller."""
+    low: float
+    high: float
+    """Interval for the change: all intervals of a run hold together."""
+    outcome: Change
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsKept:
+    """Shares of samples whose label a probe trained on the calibration half agrees with."""
+
+    before: float
+    after: float
+    real: float
+    """Of real samples that it was not trained on: more cannot be expected."""
+    lost: bool
+    """Whether fewer agree than before *and* than of the real samples, beyond chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionResult:
+    """What was done, and whether it helped."""
+
+    improved: bool
+    reasons: tuple[str, ...]
+    modality: str
+    n_real: int
+    n_calibration: int
+    n_judge: int
+    n_synthetic: int
+    n_corrected: int
+    n_failed: int
+    drifted: tuple[Drifted, ...]
+    corrections: tuple[dict[str, Any], ...]
+    """As :func:`~evalsuite.generators.spec` describes operations: with these it can be replayed."""
+    skipped: tuple[tuple[str, str], ...]
+    selections: tuple[tuple[str, str], ...]
+    """Name, and what it did, in words."""
+    selected: Selected | None
+    labels_kept: LabelsKept | None
+    """None where the sets have no labels to compare."""
+    comparisons: tuple[Comparison, ...]
+    verdict_before: str
+    verdict_after: str | None
+    level: float
+    seed: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 if it helped, 1 if not."""
+        return 0 if self.improved else 1
+
+
+def write_result(result: CorrectionResult, out: Path) -> None:
+    """Write ``correction.json`` and ``summary.md``."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(result), indent=1, allow_nan=False)
+    (out / "correction.json").write_text(text + "\n", "utf-8")
+    (out / "summary.md").write_text(summary(result), "utf-8")
+
+
+def summary(result: CorrectionResult) -> str:
+    """Write a result as Markdown, for people."""
+    from ..report.text import clean, number
+
+    lines = [
+        f"# {'Improved' if result.improved else 'Not improved'}",
+        "",
+        *(f"- {clean(reason, 400)}" for reason in result.reasons),
+        "",
+        f"{result.n_synthetic} synthetic samples ({result.modality}); {result.n_calibration} real "
+        f"samples to fit on, {result.n_judge} others to judge on. Gate: {result.verdict_before} "
+        f"→ {result.verdict_after or 'not run'}.",
+        "",
+    ]
+    if result.drifted:
+        lines += [
+            "## What drifted",
+            "",
+            "| attribute | effect (real sd) | what acts on it | correction |",
+            "|---|---|---|---|",
+            *(
+                f"| {d.attribute} | {number(d.effect)} | {d.acts} | "
+                f"{', '.join(d.corrections) or '–'} |"
+                for d in result.drifted
+            ),
+            "",
+        ]
+    if result.corrections:
+        lines += ["Applied, in order: " + ", ".join(c["name"] for c in result.corrections) + ".",
+                  ""]  # fmt: skip
+    lines += [f"Not applied: {name}: {clean(why, 400)}.\n" for name, why in result.skipped]
+    lines += [f"Selected by {name}: {clean(what)}.\n" for name, what in result.selections]
+    if result.n_failed:
+        lines += [f"{result.n_failed} samples could not be corrected and are left out.", ""]
+    if (s := result.selected) is not None:
+        lines += [
+            "| set | n | precision | coverage |",
+            "|---|---|---|---|",
+            *(
+                f"| {name} | {x.n} | {number(x.precision)} | {number(x.coverage)} |"
+                for name, x in (
+                    ("before selection", s.before),
+                    ("after selection", s.after),
+                    ("random, of the same size", s.random),
+                )
+            ),
+            "",
+        ]
+    if (kept := result.labels_kept) is not None:
+        lines += [
+            f"A probe trained on real data agrees with {kept.before:.1%} of the labels before and "
+            f"{kept.after:.1%} after (with {kept.real:.1%} of real ones).",
+            "",
+        ]
+    if result.comparisons:
+        lines += [
+            "## Gaps before and after",
+            "",
+            f"On the judge half, which nothing was fitted on. All intervals hold together at "
+            f"{result.level:.0%}.",
+            "",
+            "| encoder | metric | before | after | change | interval | |",
+            "|---|---|---|---|---|---|---|",
+            *(
+                f"| {c.encoder}{' (second look)' if c.second else ''} | {c.metric} | "
+                f"{number(c.before)} | {number(c.after)} | {number(c.change)} | "
+                f"[{number(c.low)}, {number(c.high)}] | {c.outcome} |"
+                for c in result.comparisons
+            ),
+            "",
+        ]
+    return "\n".join(lines)

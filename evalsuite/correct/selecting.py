@@ -1,0 +1,105 @@
+"""Selection within a correction: which samples stay, and what chose them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..data import Dataset, Sample
+    from ..encoders import Encoded
+    from .looks import Looks
+
+SELECTIONS = (
+    "density_ratio",
+    "dsir",
+    "herding",
+    "kliep",
+    "label_agreement",
+    "match_lengths",
+    "on_manifold",
+    "transport",
+    "ulsif",
+)
+"""What can be named beside the corrections: these keep some samples and change none."""
+
+
+def provenance(
+    made: Dataset, selections: Sequence[tuple[str, str]]
+) -> Callable[[Sample], dict[str, Any]]:
+    """Give the columns of a selected sample: those that it has, and what selected it."""
+    stored: dict[str, dict[str, Any]] = {}
+    metadata = None if made.root is None else made.root / "metadata.jsonl"
+    if metadata is not None and metadata.is_file():
+        for line in metadata.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            stored[str(row.get("id"))] = row
+    chosen_by = [name for name, _ in selections]
+
+    def columns(sample: Sample) -> dict[str, Any]:
+        row = stored.get(sample.id, {})
+        kept = {k: v for k, v in row.items() if k not in {"file_name", "audio_file_name"}}
+        return {"parents": [sample.id], "synthetic": True, **kept, "selected_by": chosen_by}
+
+    return columns
+
+
+def select(
+    name: str,
+    calibration: Encoded,
+    whole: Encoded,
+    rows: Sequence[int],
+    looks: Looks,
+    keep: float,
+    seed: int,
+) -> tuple[list[int], str]:
+    """Select among ``rows``; give those that are left, and say what was done."""
+    from ..generators.selection import ratio, subset
+
+    a = calibration.features[looks.own[0]]
+    b = whole.features[looks.own[0]][list(rows)]
+    n = max(1, round(keep * len(rows)))
+    what = ""
+    if name in {"density_ratio", "ulsif", "kliep"}:
+        method: Any = "classifier" if name == "density_ratio" else name
+        found = ratio.density_ratio(a, b, method=method, seed=seed)
+        picked = ratio.keep_by_weight(found, seed=seed)
+        what = f"effective sample size {found.effective_sample_size:.1f} of {len(b)}; "
+    elif name == "herding":
+        picked = sorted(subset.herding(a, b, n))
+    elif name == "transport":
+        picked = subset.transport_subset(a, b, n)
+    elif name == "on_manifold":
+        picked = subset.on_manifold(a, b)
+    elif name == "label_agreement":
+        labels = [[s.label for s in part.samples] for part in (calibration, whole)]
+        chosen = [labels[1][i] for i in rows]
+        if any(label is None for part in (labels[0], chosen) for label in part):
+            raise DataError("label_agreement needs a label for every sample of both sets")
+        agreed = subset.label_agreement(a, labels[0], b, chosen, seed=seed)
+        picked = [i for i, ok in enumerate(agreed.keep) if ok]
+        what = f"of real samples it would drop {1 - agreed.real_agreement:.1%}; "
+    else:
+        from ..generators.selection.text import dsir, match_lengths
+
+        texts = [[s.text for s in part.samples] for part in (calibration, whole)]
+        real_texts = [t for t in texts[0] if t is not None]
+        own = [texts[1][i] or "" for i in rows]
+        if not real_texts or not any(own):
+            raise DataError(f"{name} needs texts in both sets")
+        if name == "match_lengths":
+            picked = match_lengths(real_texts, own, n)
+        else:
+            drawn = dsir(real_texts, own, n, seed=seed)
+            picked = list(drawn.rows)
+            what = (
+                f"effective sample size {drawn.effective_sample_size:.1f}; KL of the n-grams "
+                f"{drawn.kl_before:.3f} → {drawn.kl_after:.3f} nats; "
+            )
+    if not picked:
+        raise DataError(f"{name} kept none of {len(rows)} samples: correct the set first")
+    return [rows[i] for i in picked], f"{what}{len(picked)} of {len(rows)} kept"
