@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,10 +227,10 @@ def test_a_broken_generator_and_metric_name_their_distribution(offered) -> None:
         operation_class("no_such_operation")
 
 
-INFO = dict(
-    name="m", function="m", direction="lower", low=0.0, high=None, best=0.0, unit="",
-    streaming=False, min_n=2, blind_to="much", reference="nobody",
-)  # fmt: skip
+INFO: dict[str, Any] = {
+    "name": "m", "function": "m", "direction": "lower", "low": 0.0, "high": None, "best": 0.0,
+    "unit": "", "streaming": False, "min_n": 2, "blind_to": "much", "reference": "nobody",
+}  # fmt: skip
 
 
 def far(real, synthetic):
@@ -328,7 +329,7 @@ def test_conformance_sees_an_operation_with_chance_of_its_own(here: Path) -> Non
 
     class Dice(Fade):
         def apply(self, value, params):
-            return super().apply(value, {"share": np.random.rand()})
+            return super().apply(value, {"share": np.random.rand()})  # noqa: NPY002
 
     class Bad(conformance.GeneratorConformance):
         name = "fade"
