@@ -25,6 +25,8 @@ OUTPUTS = (
     "leaderboard.tex",
 )
 _DRAWN = 40
+# Above the figure it never meets the axis title, however narrow the screen.
+_ABOVE = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
 
 
 def write_comparison(comparison: Comparison, out: str | Path, *, lang: str = "en") -> list[Path]:
@@ -251,7 +253,7 @@ def _gaps(comparison: Comparison, tr: Translator) -> Section:
             {
                 "scattermode": "group",
                 "xaxis": {"title": {"text": tr.t("gaps.axis.tolerance")}},
-                "legend": {"orientation": "h", "y": -0.18},
+                "legend": _ABOVE,
                 "shapes": [
                     {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
                      "line": {"color": "--fail", "dash": "dot", "width": 1.5}}
@@ -299,7 +301,7 @@ def _trade(comparison: Comparison, tr: Translator) -> Section:
         {
             "xaxis": {"title": {"text": tr.metric("precision")}, "range": [-0.05, 1.08]},
             "yaxis": {"title": {"text": tr.metric("coverage")}, "range": [-0.05, 1.12]},
-            "legend": {"orientation": "h", "y": -0.2},
+            "legend": _ABOVE,
         },
         420,
     )  # fmt: skip
@@ -352,7 +354,7 @@ def _doses(comparison: Comparison, tr: Translator) -> Section:
                 {
                     "xaxis": {"title": {"text": axis}},
                     "yaxis": {"title": {"text": tr.t("gaps.axis.tolerance")}},
-                    "legend": {"orientation": "h", "y": -0.2},
+                    "legend": _ABOVE,
                     "shapes": [
                         {"type": "line", "y0": 1, "y1": 1, "x0": 0, "x1": 1, "xref": "paper",
                          "line": {"color": "--fail", "dash": "dot", "width": 1.5}}
@@ -370,38 +372,10 @@ def _doses(comparison: Comparison, tr: Translator) -> Section:
 
 def _agreement(comparison: Comparison, tr: Translator) -> Section:
     several = len({c.encoder for c in comparison.columns}) > 1
-    labels = {c.key: plain(_name(c, tr, several)) for c in comparison.columns}
-    cells = [
-        (labels[a], labels[b], tau)
-        for a, row in comparison.agreement.items()
-        for b, tau in row.items()
-        if tau is not None
+    names = {c.key: _name(c, tr, several) for c in comparison.columns}
+    rows: list[list[Cell]] = [
+        [names[one], *(None if tau is None else number(tau, 2) for tau in row.values())]
+        for one, row in comparison.agreement.items()
     ]
-    # Squares, not plotly's heat map: that one sets style attributes, which the page forbids.
-    figure = Figure(
-        [
-            {
-                "type": "scatter", "mode": "markers+text", "hoverinfo": "text",
-                "x": [b for _, b, _ in cells], "y": [a for a, _, _ in cells],
-                "text": [f"{tau:.1f}".replace("-", "−") for _, _, tau in cells],
-                "hovertext": [f"{a} / {b}: {tau:.2f}" for a, b, tau in cells],
-                "textfont": {"size": 11, "color": "#17202b"},
-                "marker": {"symbol": "square", "size": 30,
-                           "color": [_shade(tau) for _, _, tau in cells]},
-            }
-        ],
-        {
-            "yaxis": {"autorange": "reversed", "showgrid": False},
-            "xaxis": {"showgrid": False},
-            "margin": {"b": 110},
-        },
-        150 + 34 * len(labels),
-    )  # fmt: skip
-    return Section(tr.t("compare.agreement"), tr.t("compare.agreement.lead"), [figure])
-
-
-def _shade(tau: float) -> str:
-    """Give orange for −1, white for 0, blue for 1 (Okabe and Ito's, lightened)."""
-    end = (86, 180, 233) if tau >= 0 else (240, 145, 58)
-    red, green, blue = (round(255 + (e - 255) * min(1.0, abs(tau))) for e in end)
-    return f"rgb({red},{green},{blue})"
+    table = Table([tr.t("col.metric"), *(names[key] for key in comparison.agreement)], rows)
+    return Section(tr.t("compare.agreement"), tr.t("compare.agreement.lead"), [table])

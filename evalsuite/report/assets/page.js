@@ -17,7 +17,7 @@
       const figure = D.figures[Number(box.dataset.figure)];
       const layout = themed(figure.layout);
       Plotly.react(box, themed(figure.data), {
-        font: { family: "inherit", size: 13, color: css("ink") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+        font: { family: css("sans"), size: 12, color: css("ink") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         height: figure.height, margin: { l: 10, r: 16, t: 10, b: 40 }, hoverlabel: { align: "left" }, ...layout,
         xaxis: { ...axis(), ...(layout.xaxis || {}) }, yaxis: { ...axis(), ...(layout.yaxis || {}) },
       }, { responsive: true, displaylogo: false, displayModeBar: false });
