@@ -31,7 +31,9 @@ _SLOPES = {"white": 0.0, "pink": -1.0, "brown": -2.0, "blue": 1.0, "violet": 2.0
 
 
 @dataclass(frozen=True)
-class _AudioEffect(Effect):
+class AudioEffect(Effect):
+    """An effect on sound: numbers in, numbers of any level out."""
+
     input: ClassVar[Modality] = Modality.AUDIO
     output: ClassVar[Modality] = Modality.AUDIO
 
@@ -45,7 +47,7 @@ class _AudioEffect(Effect):
 
 
 @dataclass(frozen=True)
-class AddNoise(_AudioEffect):
+class AddNoise(AudioEffect):
     """Add stationary noise at a signal-to-noise ratio.
 
     Parameters
@@ -69,7 +71,7 @@ class AddNoise(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class MixSounds(TwoParents, _AudioEffect):
+class MixSounds(TwoParents, AudioEffect):
     """Add another sound of the same split, as somebody or something in the background.
 
     Parameters
@@ -91,7 +93,7 @@ class MixSounds(TwoParents, _AudioEffect):
 
 
 @dataclass(frozen=True)
-class Room(_AudioEffect):
+class Room(AudioEffect):
     """Put the sound into a room: direct sound, then a tail of decaying noise.
 
     Parameters
@@ -132,7 +134,7 @@ class Room(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class Pitch(_AudioEffect):
+class Pitch(AudioEffect):
     """Shift the pitch and keep the length, by a phase vocoder.
 
     Parameters
@@ -154,7 +156,7 @@ class Pitch(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class TimeStretch(_AudioEffect):
+class TimeStretch(AudioEffect):
     """Play faster or slower and keep the pitch, by a phase vocoder.
 
     Parameters
@@ -175,7 +177,7 @@ class TimeStretch(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class Speed(_AudioEffect):
+class Speed(AudioEffect):
     """Play faster or slower, pitch and length together, as a tape does.
 
     Parameters
@@ -195,7 +197,7 @@ class Speed(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class BandLimit(_AudioEffect):
+class BandLimit(AudioEffect):
     """Leave a band of frequencies, as a telephone does.
 
     Parameters
@@ -243,7 +245,7 @@ _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 @dataclass(frozen=True)
-class Codec(_AudioEffect):
+class Codec(AudioEffect):
     """Encode and decode, by libsndfile.
 
     Parameters
@@ -285,7 +287,7 @@ class Codec(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class BitCrush(_AudioEffect):
+class BitCrush(AudioEffect):
     """Round to few bits.
 
     Parameters
@@ -305,7 +307,7 @@ class BitCrush(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class Clip(_AudioEffect):
+class Clip(AudioEffect):
     """Cut off the loudest samples, as an overdriven input does; the level below stays.
 
     Parameters
@@ -325,7 +327,7 @@ class Clip(_AudioEffect):
 
 
 @dataclass(frozen=True)
-class Gain(_AudioEffect):
+class Gain(AudioEffect):
     """Change the level.
 
     Parameters
@@ -341,6 +343,57 @@ class Gain(_AudioEffect):
 
     def _change(self, x: F64, rate: int, params: Params) -> F64:  # noqa: ARG002 - as the others
         return np.asarray(x * 10 ** (params["gain_db"] / 20))
+
+
+@dataclass(frozen=True)
+class MaskSpectrum(AudioEffect):
+    """Silence bands of frequencies and stretches of time, as SpecAugment does to a spectrogram.
+
+    Parameters
+    ----------
+    band : float or [low, high]
+        Width of each band, as a part of the mel scale up to half of the sampling rate.
+    stretch : float or [low, high]
+        Length of each stretch, as a part of the sound.
+    bands, stretches : int
+        How many of each; their places are drawn, and they may overlap.
+
+    References
+    ----------
+    Park, D. et al. (2019). SpecAugment: a simple data augmentation method for automatic speech
+    recognition. Interspeech. arXiv:1904.08779.
+    """
+
+    name: ClassVar[str] = "mask_spectrum"
+    limits: ClassVar[dict[str, tuple[float, float]]] = {"band": (0, 0.9), "stretch": (0, 0.9)}
+    seeded: ClassVar[bool] = True
+
+    band: Span = (0.03, 0.15)
+    stretch: Span = (0.02, 0.1)
+    bands: int = 2
+    stretches: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        if self.bands < 0 or self.stretches < 0:
+            raise ValueError(
+                f"bands and stretches must be 0 or more, got {self.bands} and {self.stretches}"
+            )
+
+    def _change(self, x: F64, rate: int, params: Params) -> F64:
+        rng = rng_of(params["seed"])
+        shift = max(1, round(0.008 * rate))
+        window = signal.windows.hann(4 * shift, sym=False)
+        frames = signal.ShortTimeFFT(window, shift, rate)
+        spectrum = frames.stft(x)
+        mel = 2595 * np.log10(1 + frames.f / 700)  # O'Shaughnessy's scale, as in HTK
+        for low in rng.random(self.bands) * (1 - params["band"]):
+            spectrum[(mel >= low * mel[-1]) & (mel <= (low + params["band"]) * mel[-1])] = 0
+        made: F64 = np.real(frames.istft(spectrum, k1=x.size)) if self.bands else x.copy()
+        for begin in rng.random(self.stretches) * (1 - params["stretch"]):
+            made[round(begin * x.size) : round((begin + params["stretch"]) * x.size)] = 0
+        return made
 
 
 def at_snr(x: F64, noise: F64, snr_db: float) -> F64:

@@ -31,11 +31,14 @@ class MaskText:
     """Cover the text in an image; the metadata goes too.
 
     Looks for maximally stable regions, dark and bright, at four scales, keeps those of the form of
-    a letter (size, stroke of even width), and follows neighbours of like height, stroke and
-    brightness to lines of ``letters`` or more. It needs no model and reads nothing. What it misses: words
-    shorter than ``letters``, text turned by more than about 15 degrees, upright lines, script that
-    is joined up, letters below about 8 pixels, faint or transparent text, much of Chinese and
-    Japanese. Textures, windows and fences are taken for text. How many words it found is in
+    a letter (size, stroke of even width, contrast), and follows neighbours of like height, stroke
+    and brightness to lines of ``letters`` or more. It needs no model and reads nothing.
+
+    What it misses: words shorter than ``letters``, text turned by more than about 15 degrees,
+    upright lines, script that is joined up, letters below about 8 pixels, faint text, text that
+    differs from its ground in colour alone, much of Chinese and Japanese. Textures (cloth, grass,
+    bricks, windows) are taken for text. How many words it found, and what it covered that was
+    none, is in
     docs/privacy.md.
 
     Parameters

@@ -14,6 +14,7 @@ classification. Findings of EMNLP. arXiv:2108.13230.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, get_args
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from ..effect import Effect, Span
 from ..protocol import Modality, Params, rng_of, suggestion
-from .units import is_unspaced, is_word, units
+from .units import in_case_of, is_unspaced, is_word, units
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,78 @@ class Typos(_TextEffect):
             other = character.swapcase()
             return other if other != character and len(other) == 1 else None
         return table.get(character)
+
+
+@dataclass(frozen=True)
+class SwapSlots(_TextEffect):
+    """Put another value of the same slot where the text has one: another colour, city, part.
+
+    Values are found as whole words (in scripts with spaces) whatever their case, the longest first,
+    and the new one takes the case of the old. What the text says changes: a label that depends on a
+    slot does not survive.
+
+    Parameters
+    ----------
+    slots : mapping of str to list of str
+        Values by the name of their slot, two or more each: ``{colour: [red, blue]}``.
+    share : float or [low, high]
+        Of the values in the text that are replaced; at least one where there is one and the share
+        is above 0.
+    digits : bool
+        Whether digits of numbers are drawn anew as well; a number keeps its length, and its first
+        digit is not 0 unless it was.
+    """
+
+    name: ClassVar[str] = "swap_slots"
+
+    slots: dict[str, list[str]]
+    share: Span = 0.5
+    digits: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        seen: dict[str, str] = {}
+        for name, values in self.slots.items():
+            if len(values) < 2 or "" in values:
+                raise ValueError(f"slot {name!r} needs two values or more, got {values!r}")
+            for value in values:
+                if (other := seen.setdefault(value.casefold(), name)) != name:
+                    raise ValueError(f"{value!r} is in the slots {other!r} and {name!r}")
+            if len({value.casefold() for value in values}) < len(values):
+                raise ValueError(f"slot {name!r} has a value twice: {values!r}")
+        if not seen and not self.digits:
+            raise ValueError("there is nothing to replace: give slots, or digits: true")
+
+    def _change(self, text: str, share: float, rng: np.random.Generator) -> str:
+        slot_of = {v.casefold(): values for values in self.slots.values() for v in values}
+        longest = sorted(slot_of, key=lambda value: (-len(value), value))
+        # ASCII word edges: no space stands around a word of Japanese.
+        wanted = [rf"(?<![a-z0-9]){re.escape(value)}(?![a-z0-9])" for value in longest]
+        pattern = re.compile("|".join([*wanted, *([r"[0-9]+"] if self.digits else [])]), re.I)
+        found = list(pattern.finditer(text))
+        if not found:
+            return text
+        changed = text
+        for k in sorted(rng.choice(len(found), _count(share, len(found)), replace=False))[::-1]:
+            old = found[k][0]
+            changed = (
+                changed[: found[k].start()]
+                + self._other(old, slot_of, rng)
+                + (changed[found[k].end() :])
+            )
+        return changed
+
+    @staticmethod
+    def _other(old: str, slot_of: dict[str, list[str]], rng: np.random.Generator) -> str:
+        values = slot_of.get(old.casefold())
+        if values is None:
+            drawn = rng.integers(10, size=len(old)).tolist()
+            if old[0] != "0":
+                drawn[0] = 1 + drawn[0] % 9
+            return "".join(map(str, drawn))
+        others = [value for value in values if value.casefold() != old.casefold()]
+        return in_case_of(others[int(rng.integers(len(others)))], old)
 
 
 def _count(share: float, n: int) -> int:

@@ -15,6 +15,7 @@ from evalsuite.generators.audio.effects import (
     Clip,
     Codec,
     Gain,
+    MaskSpectrum,
     MixSounds,
     Pitch,
     Room,
@@ -23,6 +24,7 @@ from evalsuite.generators.audio.effects import (
     coloured_noise,
     room_response,
 )
+from evalsuite.generators.audio.room import SPEED, ShoeboxRoom, eyring_reflection, shoebox_response
 from evalsuite.generators.protocol import rng_of
 
 SPEECH = Path(__file__).parents[1] / "data" / "speech"
@@ -231,3 +233,94 @@ def test_audio_is_one_channel_of_finite_float32() -> None:
             Audio(wrong, RATE)
     ramp = np.arange(-32768, 32768, dtype=np.int64).astype("<i2")
     assert np.array_equal(Audio.from_pcm(ramp, RATE).to_pcm(), ramp)
+
+
+SIZE = np.array([6.0, 5.0, 3.0])
+SOURCE, MICROPHONE = np.array([1.5, 2.0, 1.2]), np.array([4.2, 3.1, 1.7])
+
+
+def test_reflections_come_from_sources_mirrored_again_and_again() -> None:
+    """Mirror the source at each wall, and the images at each wall: what has arrived by when."""
+    rate = 48_000
+    response, beta = shoebox_response(rate, SIZE, SOURCE, MICROPHONE, 0.3)
+    reflections = {tuple(SOURCE): 0}
+    newest = [SOURCE]
+    for order in range(1, 7):
+        mirrored = []
+        for image in newest:
+            for axis, wall in ((k, edge) for k in range(3) for edge in (0.0, SIZE[k])):
+                other = image.copy()
+                other[axis] = np.round(2 * wall - image[axis], 9)
+                if tuple(other) not in reflections:
+                    reflections[tuple(other)] = order
+                    mirrored.append(other)
+        newest = mirrored
+    distance = np.linalg.norm(np.array(list(reflections)) - MICROPHONE, axis=1)
+    direct = np.linalg.norm(SOURCE - MICROPHONE)
+    level = direct / distance * beta ** np.array(list(reflections.values()))
+    arrived = np.rint((distance - direct) / SPEED * rate)
+    steps = np.arange(round(0.02 * rate))  # by then none has been reflected more than six times
+    expected = np.array([level[arrived <= step].sum() for step in steps])
+    got = np.cumsum(response)[: steps.size]
+    apart = np.array([np.abs(arrived - step).min() > 12 for step in steps])  # not amid a pulse
+    assert apart.sum() > 100
+    np.testing.assert_allclose(got[apart], expected[apart], atol=0.06)
+    assert expected[-1] > 4
+
+
+def test_eyrings_formula_gives_its_own_t60_back() -> None:
+    beta = eyring_reflection(SIZE, 0.3)
+    assert 24 * np.log(10) / SPEED * 90 / (126 * -np.log(beta**2)) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("t60", [0.2, 0.5])
+@pytest.mark.parametrize("size", [[5.0, 4.6, 4.2], [8.0, 3.0, 2.4]])
+def test_a_room_decays_in_its_time(t60: float, size: list[float]) -> None:
+    """Schroeder's backward integral of the response itself, above the lowest frequencies."""
+    sides = np.array(size)
+    places = sides * [0.3, 0.4, 0.35], sides * [0.7, 0.55, 0.6]
+    response, beta = shoebox_response(8000, sides, *places, t60)
+    high = signal.sosfilt(signal.butter(4, 500, "highpass", fs=8000, output="sos"), response)
+    energy = np.cumsum(high[::-1] ** 2)[::-1]
+    level = 10 * np.log10(energy / energy[0])
+    span = (level < -5) & (level > -25)
+    slope = np.polyfit(np.flatnonzero(span) / 8000, level[span], 1)[0]
+    assert -60 / slope == pytest.approx(t60, rel=0.15)
+    # Nearer to Sabine's and Eyring's than by half, and never above: a box is no diffuse field.
+    eyring = eyring_reflection(sides, t60)
+    assert 0.5 < np.log(eyring) / np.log(beta) < 1.05
+
+
+def test_a_room_keeps_length_and_draws_places() -> None:
+    audio = speech()
+    out = made(ShoeboxRoom(t60=0.4), audio)
+    assert out.samples.shape == audio.samples.shape
+    _, record = produce(ShoeboxRoom(), Item("a", audio=audio), seed=1)
+    assert np.shape(record.params["places"]) == (2, 3)
+    assert np.ptp(record.params["places"]) <= 0.8
+    dry = made(ShoeboxRoom(t60=0.05, length=20, width=20, height=10), audio)
+    assert db(dry.samples - audio.samples) < db(audio.samples) - 15, "walls that take everything"
+    assert db(out.samples - audio.samples) > db(audio.samples) - 15
+
+
+def test_bands_and_stretches_are_silent_and_the_rest_stays() -> None:
+    noise = Audio(0.1 * rng_of(1).standard_normal(RATE).astype(np.float32), RATE)
+    same = made(MaskSpectrum(bands=1, band=0.0, stretches=0), noise)
+    np.testing.assert_allclose(same.samples, noise.samples, atol=2e-3)
+    timed = made(MaskSpectrum(bands=0, stretches=1, stretch=0.25), noise)
+    silent = timed.samples == 0
+    assert silent.sum() == pytest.approx(RATE / 4, abs=20)
+    runs = np.diff(np.flatnonzero(np.diff(np.pad(silent, 1).astype(int))))
+    assert runs.max() == pytest.approx(RATE / 4, abs=2), "in one piece"
+    kept = np.rint(noise.samples * 32768) / 32768
+    np.testing.assert_allclose(timed.samples[~silent], kept[~silent], atol=1e-4)
+    banded = made(MaskSpectrum(bands=1, band=0.3, stretches=0), noise)
+    f, before = signal.welch(noise.samples, RATE, nperseg=1024)
+    _, after = signal.welch(banded.samples, RATE, nperseg=1024)
+    lost = 10 * np.log10(after / before) < -20
+    mel = 2595 * np.log10(1 + f / 700)
+    assert np.ptp(mel[lost]) / mel[-1] == pytest.approx(0.3, abs=0.05)
+    away = np.abs(mel - mel[lost].mean()) > 0.2 * mel[-1]
+    np.testing.assert_allclose(after[away], before[away], rtol=0.05)
+    with pytest.raises(ValueError, match="0 or more"):
+        MaskSpectrum(bands=-1)

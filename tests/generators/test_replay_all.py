@@ -93,6 +93,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "speak": {"voices": ["en-us", "ja+f2"]},
     "speak_flite": {"voices": ["slt", "rms"]},
     "template": {"rules": {"start": ["a {size} {label}"], "size": ["big", "small"]}},
+    "swap_slots": {"slots": {"colour": ["red", "blue"]}, "digits": True},
     "within": {"operation": SPEC_MIX},
 }
 TABLE = {

@@ -16,7 +16,13 @@ from evalsuite.generators import (
     parse_recipe,
     produce,
 )
-from evalsuite.generators.text.effects import DeleteWords, InsertPunctuation, SwapWords, Typos
+from evalsuite.generators.text.effects import (
+    DeleteWords,
+    InsertPunctuation,
+    SwapSlots,
+    SwapWords,
+    Typos,
+)
 from evalsuite.generators.text.learned import NgramWriter, Synonyms, TfIdfReplace
 from evalsuite.generators.text.template import Template
 from evalsuite.generators.text.units import tokens, units, words_of
@@ -237,3 +243,43 @@ def test_a_recipe_learns_from_train_only_and_once(tmp_path: Path) -> None:
     )
     assert isinstance(nested.operation(), Sometimes)
     assert nested.run(items, tmp_path / "d").n_written == 13
+
+
+def test_slots_change_places_with_their_like() -> None:
+    swap = SwapSlots({"colour": ["red", "dark red", "blue"], "部位": ["屋根", "壁"]}, share=1.0)
+    text = "A Dark Red roof, RED; redder. 屋根が壊れた"
+    for variant in range(8):
+        out = made(swap, text, variant)
+        assert out.endswith("; redder. 壁が壊れた")
+        first, second = out.removeprefix("A ").split("; ")[0].split(" roof, ")
+        assert first in {"Red", "Blue"}
+        assert second in {"DARK RED", "BLUE"}
+    assert made(swap, "nothing here") == "nothing here"
+    assert made(SwapSlots({"c": ["red", "blue"]}, share=0.0), "red") == "red"
+    half = made(SwapSlots({"c": ["red", "blue"]}, share=0.5), "red red red red")
+    assert sorted(half.split()) == ["blue", "blue", "red", "red"]
+    assert made(SwapSlots({"c": ["a.b", "x"]}, share=1.0), "a.b aXb") == "x aXb"
+
+
+def test_digits_keep_their_number() -> None:
+    swap = SwapSlots({}, share=1.0, digits=True)
+    drawn = {made(swap, "cell 120 of 007", variant) for variant in range(20)}
+    assert len(drawn) > 10
+    for text in drawn:
+        _, number, _, padded = text.split()
+        assert len(number) == len(padded) == 3
+        assert number[0] != "0"
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ({"c": ["red"]}, "two values"),
+        ({"c": ["red", "Red"]}, "twice"),
+        ({"c": ["red", "blue"], "d": ["Red", "x"]}, "in the slots 'c' and 'd'"),
+        ({}, "nothing to replace"),
+    ],
+)
+def test_slots_that_cannot_be_are_refused(slots: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SwapSlots(slots)
