@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
 from ..errors import DataError
 from ..gate.findings import SCHEMA_VERSION, GateResult
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -245,19 +250,25 @@ def write_files(
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there whole, as it was, or not at all, whenever the machine stops."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    """Write a file that is there whole, as it was, or not at all, whenever the machine stops.
+
+    What killed runs left of it goes.
+    """
+    _sweep(path)
+    stream, temporary = _temporary(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes it readable by its owner alone; a report is for others too
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+            # mkstemp makes it readable by its owner alone; a report is for others too
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            if sys.platform != "win32":
+                temporary.replace(path)  # while it is locked
+        if sys.platform == "win32":  # where no open file can be renamed
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -266,3 +277,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
             os.fsync(folder)
         os.close(folder)
+
+
+def _temporary(path: Path) -> tuple[BinaryIO, Path]:
+    """Open a file beside ``path``, locked: the kernel takes the lock off a run that is killed."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        stream = os.fdopen(handle, "wb")
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not os.fstat(handle).st_nlink:  # another run swept it before it was locked
+                stream.close()
+                continue
+        return stream, Path(name)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed runs left of a file; what a living run is writing is locked, and stays."""
+    if sys.platform == "win32":
+        return
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError), left.open("r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
