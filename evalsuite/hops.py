@@ -1,7 +1,8 @@
 """Hops of a chain by the embedded models: what is in an image, what is said in a recording.
 
-Generators load no models; these operations bring them. Importing this module makes their names
-known to recipes: ``describe`` (image to text) and ``transcribe`` (speech to text).
+These operations bring the suite's own models. Importing this module makes their names known to
+recipes: ``describe`` (image to text) and ``transcribe`` (speech to text), and as checks of a chain
+``word_errors``, ``text_similarity`` and ``image_similarity``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 
 from .errors import UsageError
 from .generators import Audio, Modality, register
+from .generators.combine import register_check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from PIL.Image import Image
 
@@ -47,6 +49,13 @@ def _head() -> tuple[Any, Any, list[str]]:
     weights = lite0.read_weights(path)
     names = [name.split(",")[0].strip() for name in class_names()]
     return weights["_fc.weight"].numpy(), weights["_fc.bias"].numpy(), names
+
+
+@cache
+def _sentences() -> Any:
+    from .encoders.text import load_text_encoder
+
+    return load_text_encoder(device="cpu")
 
 
 @cache
@@ -174,31 +183,66 @@ class Transcribe:
         return heard
 
 
-def word_error_check(maximum: float, language: str = "en") -> Callable[[Sequence[Hop]], str | None]:
-    """Make a check for :class:`~evalsuite.generators.Chain`: was the text still heard.
+class _Consistency:
+    """A measure of a hop, and the bound within which a sample is kept; none, and it is kept."""
+
+    name: ClassVar[str]
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def measure(self, hops: Sequence[Hop]) -> float | None:
+        """Measure the last hop against those before it; None where there is nothing to compare."""
+        raise NotImplementedError
+
+    def judge(self, value: float) -> str | None:
+        """Give the reason to drop a sample with this value, or None."""
+        said = self.name.replace("_", " ")
+        if self.at_most is not None and value > self.at_most:
+            return f"{said} {value:.2f} over {self.at_most:g}"
+        if self.at_least is not None and value < self.at_least:
+            return f"{said} {value:.2f} below {self.at_least:g}"
+        return None
+
+    def __call__(self, hops: Sequence[Hop]) -> str | None:
+        """Give the reason to drop the sample, or None."""
+        value = self.measure(hops)
+        return None if value is None else self.judge(value)
+
+
+@register_check
+class WordErrors(_Consistency):
+    """Were the words still heard: the word error rate of a transcript.
+
+    It looks where text became speech and speech became text again.
 
     Parameters
     ----------
-    maximum : float
-        Largest word error rate (character error rate in languages without spaces) between the
-        text before the speech and the transcript after it.
+    at_most : float, optional
+        Largest rate (of characters, in languages without spaces) with which a sample is kept.
     language : str
         ISO 639-1 code, for the normaliser.
-
-    Returns
-    -------
-    callable
-        Gives None, or the reason to drop the sample.
 
     Raises
     ------
     UsageError
-        If ``maximum`` is negative.
+        If ``at_most`` is negative.
     """
-    if not maximum >= 0:
-        raise UsageError(f"the largest word error rate must be at least 0, got {maximum}")
 
-    def check(hops: Sequence[Hop]) -> str | None:
+    name: ClassVar[str] = "word_errors"
+
+    def __init__(self, at_most: float | None = None, language: str = "en") -> None:
+        if at_most is not None and not at_most >= 0:
+            raise UsageError(f"the largest word error rate must be at least 0, got {at_most}")
+        self.at_most = at_most
+        self.language = language
+
+    @property
+    def params(self) -> Params:
+        """The arguments."""
+        return {"at_most": self.at_most, "language": self.language}
+
+    def measure(self, hops: Sequence[Hop]) -> float | None:
+        """Compare the transcript with the text that was spoken."""
         from .metrics.text.wer import word_errors
 
         if hops[-1].output is not Modality.TEXT or len(hops) < 2:
@@ -208,9 +252,84 @@ def word_error_check(maximum: float, language: str = "en") -> Callable[[Sequence
         before = next((h.value for h in reversed(hops[:-1]) if h.output is Modality.TEXT), None)
         if before is None:
             return None
-        rate = word_errors([before], [hops[-1].value], language=language).value
-        if rate <= maximum:
-            return None
-        return f"word error rate {rate:.2f} over {maximum:g}: {hops[-1].value[:80]!r}"
+        return float(word_errors([before], [hops[-1].value], language=self.language).value)
 
-    return check
+
+class _Similarity(_Consistency):
+    """A cosine between what the last hop gave and the last of that modality before it."""
+
+    def __init__(self, at_least: float | None = None) -> None:
+        if at_least is not None and not -1 <= at_least <= 1:
+            raise UsageError(f"the least similarity must be within [-1, 1], got {at_least}")
+        self.at_least = at_least
+
+    @property
+    def params(self) -> Params:
+        """The bound."""
+        return {"at_least": self.at_least}
+
+    modality: ClassVar[Modality]
+
+    def measure(self, hops: Sequence[Hop]) -> float | None:
+        """Compare the features of the two."""
+        if hops[-1].output is not self.modality:
+            return None
+        before = next((h.value for h in reversed(hops[:-1]) if h.output is self.modality), None)
+        if before is None:
+            return None
+        a, b = (self._features(value) for value in (before, hops[-1].value))
+        return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+
+    def _features(self, value: Any) -> Any:
+        raise NotImplementedError
+
+
+@register_check
+class TextSimilarity(_Similarity):
+    """Does a text still mean what the one before it did: cosine of sentence embeddings.
+
+    By the embedded all-MiniLM-L6-v2, which knows English; it is slow to see a negation.
+
+    Parameters
+    ----------
+    at_least : float, optional
+        Smallest cosine, from -1 to 1, with which a sample is kept.
+
+    Raises
+    ------
+    UsageError
+        If it is out of range.
+    """
+
+    name: ClassVar[str] = "text_similarity"
+    modality: ClassVar[Modality] = Modality.TEXT
+
+    def _features(self, value: str) -> Any:
+        return np.asarray(_sentences().embed([value])[0], np.float64)
+
+
+@register_check
+class ImageSimilarity(_Similarity):
+    """Does an image still show what the one before it did: cosine of a classifier's features.
+
+    By the embedded ImageNet classifier. Its features are not negative: unlike images have a cosine
+    well above 0.
+
+    Parameters
+    ----------
+    at_least : float, optional
+        Smallest cosine, from -1 to 1, with which a sample is kept.
+
+    Raises
+    ------
+    UsageError
+        If it is out of range.
+    """
+
+    name: ClassVar[str] = "image_similarity"
+    modality: ClassVar[Modality] = Modality.IMAGE
+
+    def _features(self, value: Image) -> Any:
+        picture = value if value.mode in ("RGB", "L") else value.convert("RGB")
+        model = _classifier()
+        return np.asarray(model.forward(model.prepare(picture)[None])[0], np.float64)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from ..errors import UsageError
 from .protocol import (
     Dropped,
     Hop,
@@ -20,10 +22,73 @@ from .protocol import (
     draw_seed,
     rng_of,
     spec,
+    suggestion,
 )
 
 Check: TypeAlias = Callable[[Sequence[Hop]], str | None]
 """Looks at what the hops of a chain gave so far; a text says why the sample is dropped."""
+
+
+@runtime_checkable
+class ConsistencyCheck(Protocol):
+    """A check that measures: what it finds is recorded with the hop, whether it drops or not.
+
+    One that is known by its name (:func:`register_check`) can stand in a recipe.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def params(self) -> Params:
+        """The arguments that it was built with."""
+        ...
+
+    def measure(self, hops: Sequence[Hop]) -> float | None:
+        """Measure the last hop against those before it; None where there is nothing to compare."""
+        ...
+
+    def __call__(self, hops: Sequence[Hop]) -> str | None:
+        """Give the reason to drop the sample, or None."""
+        ...
+
+    def judge(self, value: float) -> str | None:
+        """Give the reason to drop a sample with this value, or None."""
+        ...
+
+
+_CHECKS: dict[str, Any] = {}
+
+
+def register_check(check: Any) -> Any:
+    """Make a class of checks known to recipes; usable as a decorator.
+
+    Raises
+    ------
+    RecipeError
+        If its name is taken by another class.
+    """
+    if _CHECKS.setdefault(check.name, check) is not check:
+        raise RecipeError(f"the check {check.name!r} is there already: choose another name")
+    return check
+
+
+def _check(given: Check | Mapping[str, Any]) -> Check:
+    """Give a check, or make the one that is described: its name over its arguments."""
+    if not isinstance(given, Mapping):
+        return given
+    if len(given) != 1:
+        raise RecipeError(
+            f"a check is one name over its arguments, as in word_errors: {{at_most: 0.3}}; got "
+            f"{dict(given)!r}"
+        )
+    name, arguments = next(iter(given.items()))
+    if name not in _CHECKS:
+        raise RecipeError(f"unknown check {name!r}{suggestion(str(name), sorted(_CHECKS))}")
+    try:
+        made: Check = _CHECKS[name](**(arguments or {}))
+    except (TypeError, ValueError, UsageError) as error:
+        raise RecipeError(f"check {name!r} does not take {arguments!r}: {error}") from error
+    return made
 
 
 def _operation(given: Operation | Mapping[str, Any]) -> Operation:
@@ -118,15 +183,16 @@ class Chain(Compose):
     ----------
     operations : sequence of Operation, or of their descriptions
         The hops; each takes what the one before gives.
-    checks : sequence of callable, optional
+    checks : sequence of callable, or of descriptions, optional
         Each is called after every hop with the hops so far (the first is the input itself), and
-        gives None or the reason to drop the sample, which is then counted as dropped. They have
-        no part in the description: a replay does not check again.
+        gives None or the reason to drop the sample, which is then counted as dropped. What a
+        :class:`ConsistencyCheck` measures is recorded with the hop; one that is registered stands
+        in the description too. Other functions have no part in it.
 
     Raises
     ------
     RecipeError
-        If there is no operation, or the modalities do not meet.
+        If there is no operation, the modalities do not meet, or a check is unknown.
     """
 
     name: ClassVar[str] = "chain"
@@ -135,15 +201,27 @@ class Chain(Compose):
     def __init__(
         self,
         operations: Sequence[Operation | Mapping[str, Any]],
-        checks: Sequence[Check] = (),
+        checks: Sequence[Check | Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(operations)
-        self._checks = tuple(checks)
+        self._checks = tuple(map(_check, checks))
 
     @classmethod
-    def from_recipe(cls, operations: list[Any]) -> Chain:
-        """Make it of a recipe's steps: checks are functions, which a recipe cannot hold."""
-        return cls(operations)
+    def from_recipe(
+        cls, operations: list[Any], checks: list[dict[str, Any]] | None = None
+    ) -> Chain:
+        """Make it of a recipe's steps, and of checks that are known by name."""
+        return cls(operations, checks or ())
+
+    @property
+    def params(self) -> Params:
+        """The operations and the registered checks, described."""
+        known = [
+            {c.name: c.params}
+            for c in self._checks
+            if isinstance(c, ConsistencyCheck) and _CHECKS.get(c.name) is type(c)
+        ]
+        return {**super().params, **({"checks": known} if known else {})}
 
     def with_parts(self, parts: Sequence[Operation]) -> Chain:
         """Give the same of other operations."""
@@ -163,9 +241,21 @@ class Chain(Compose):
             here = f"{operation.name}/{operation.version}"
             hops += [*inner[1:-1], Hop(here, operation.output, made)]
             for check in self._checks:
-                if reason := check(hops):
+                if reason := _looked(check, hops):
                     raise Dropped(f"after {here}: {reason}")
         return hops[-1].value, hops
+
+
+def _looked(check: Check, hops: list[Hop]) -> str | None:
+    """Ask a check; what it measures goes with the hop."""
+    if not isinstance(check, ConsistencyCheck):
+        return check(hops)
+    value = check.measure(hops)
+    if value is None:
+        return None
+    last = hops[-1]
+    hops[-1] = replace(last, consistency={**last.consistency, check.name: round(value, 4)})
+    return check.judge(value)
 
 
 class OneOf:

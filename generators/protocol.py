@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b, sha256
@@ -338,8 +338,8 @@ class Record:
     model_sha256, prompt_sha256 : tuple of str
         Weights of the models that took part, and the prompts that they were given.
     trace : tuple of dict
-        What a chain gave after each hop: ``operation``, ``output``, ``sha256``, and the ``text`` or
-        ``label`` where it is one.
+        What a chain gave after each hop: ``operation``, ``output``, ``sha256``, the ``text`` or
+        ``label`` where it is one, and the ``consistency`` where a check measured it.
     synthetic : bool
         Always true: the row says what it is wherever it travels.
     """
@@ -711,11 +711,14 @@ class Hop:
         What it is.
     value : object
         The image, sound, text or label.
+    consistency : dict
+        What the checks of the chain measured here, by their names.
     """
 
     operation: str
     output: Modality
     value: Any
+    consistency: Params = field(default_factory=dict)
 
     def to_row(self) -> Params:
         """Give it for the record: text and labels as they are, the rest by its hash."""
@@ -726,6 +729,8 @@ class Hop:
         }
         if self.output in {Modality.TEXT, Modality.LABEL}:
             row[str(self.output)] = self.value
+        if self.consistency:
+            row["consistency"] = self.consistency
         return row
 
 
