@@ -59,6 +59,13 @@ class MapLayout(StrEnum):
     UMAP = "umap"
 
 
+class Engine(StrEnum):
+    """Where samples are encoded."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(__version__)
@@ -123,6 +130,17 @@ def gate(
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Allow asking a model hub for weights.")
     ] = False,
+    engine: Annotated[Engine, typer.Option(help="Where samples are encoded.")] = Engine.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="With ray: host:port of a cluster that runs, or auto.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads, or with ray processes; one for each core.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Server of an object store that is not on premise; repeat it."),
+    ] = None,
 ) -> None:
     """Judge a synthetic set against the real one.
 
@@ -143,6 +161,10 @@ def gate(
         strict=strict,
         waivers=waivers,
         layout=layout.value,
+        engine=engine.value,
+        address=address,
+        workers=workers,
+        allow_hosts=allow_host or (),
     )
     write_outputs(
         run.result,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
@@ -264,6 +265,21 @@ class Dataset:
         """Samples and lost samples together: what the data set claims to hold."""
         return len(self.samples) + sum(p.lost for p in self.problems)
 
+    def located(self, samples: Sequence[Sample]) -> list[tuple[Sample, tuple[Any, ...]]]:
+        """Give samples with where their media are: what :meth:`part` takes."""
+        return [(sample, self._where[sample.id]) for sample in samples]
+
+    def part(self, found: Sequence[tuple[Sample, tuple[Any, ...]]]) -> Dataset:
+        """Give some of the samples as a data set of the same files, to be sent to a worker.
+
+        It reports no problems: those are the whole set's.
+        """
+        part = copy.copy(self)
+        part.samples = tuple(sample for sample, _ in found)
+        part._where = {sample.id: where for sample, where in found}
+        part.problems, part.ignored = [], {}
+        return part
+
     def labels(self) -> dict[str, int]:
         """Count the samples of each label, by name; samples without one are left out."""
         return _count(s.label for s in self.samples)
@@ -283,6 +299,7 @@ def open_dataset(
     limits: Limits | None = None,
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> Dataset:
     """Open a data set of images, recordings, texts or records of these, whatever its format.
 
@@ -295,7 +312,8 @@ def open_dataset(
         ``metadata.jsonl`` or ``metadata.csv``; a folder of ``.txt`` files; a Parquet file or a
         folder of them; a WebDataset tar or a folder of them; a data set written by ``datasets``'
         ``save_to_disk``; a JSONL, CSV or TSV manifest with paths or texts; or a
-        ``datasets.Dataset`` in memory.
+        ``datasets.Dataset`` in memory. Or the address of one of the files and folders in an object
+        store, ``s3://bucket/folder``: see docs/scale.md.
     limits : Limits, optional
         What is refused as too large.
     columns : mapping, optional
@@ -303,6 +321,8 @@ def open_dataset(
         Keys: image, audio, id, label, group, split, text, parents, lang.
     split : str, optional
         Keep the samples of this split only.
+    allow_hosts : sequence of str
+        Servers of object stores that may be asked although they are not on premise.
 
     Returns
     -------
@@ -312,9 +332,12 @@ def open_dataset(
     Raises
     ------
     DataError
-        If there is nothing there, nothing in it, no format that is known, or no such column.
+        If there is nothing there, nothing in it, no format that is known, or no such column; or if
+        an object store does not answer.
+    UsageError
+        If an address holds a password, or its server is neither on premise nor allowed.
     """
-    from . import readers, rows
+    from . import readers, remote, rows
 
     limits = limits or Limits()
     rows.check_columns(columns)
@@ -330,6 +353,11 @@ def open_dataset(
             "datasets.Dataset (choose one split of a DatasetDict; an IterableDataset has no random "
             "access, so write it to Parquet first)"
         )
+    if isinstance(source, str) and remote.is_address(source):
+        top = remote.parse(source, allow_hosts)
+        if top.storage.scheme != "file":
+            return Dataset(readers.read_remote(top, limits, columns), split)
+        source = top.key  # a file of this machine: links are not followed out of its folder
     path = Path(source)
     if not path.exists():
         raise DataError(

@@ -13,15 +13,19 @@ import posixpath
 import re
 import stat
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from . import remote
 from .dataset import BadSample, Kind, Limits, Problem
 
 _SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
 )
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HEAD = 64
 # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. O_NOFOLLOW: the path was
 # resolved when the folder was listed; a link that is there now was put there since.
 _FLAGS = (
@@ -45,7 +49,10 @@ def clean(text: str) -> str:
 
 @dataclass(slots=True)
 class Listing:
-    """What is in a folder: path relative to it (with ``/``) to the real, absolute path."""
+    """What is in a folder: path relative to it (with ``/``) to the real, absolute path.
+
+    The path of an object in a store is its :class:`.remote.RemotePath`.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -66,6 +73,32 @@ def list_folder(root: str | os.PathLike[str]) -> Listing:
         except OSError as error:
             detail = f"the folder cannot be listed: {error.strerror}"
             listing.problems.append(Problem(clean(prefix) or ".", "unreadable", detail))
+    return listing
+
+
+def list_objects(top: remote.RemotePath) -> Listing:
+    """List every object under an address, by the same rules as a folder.
+
+    Raises
+    ------
+    DataError
+        As :func:`.remote.listed`.
+    """
+    listing = Listing()
+    for path in remote.listed(top):
+        name = path[len(top) + 1 :]
+        parts = name.split("/")
+        if name.endswith("/"):
+            continue  # how stores mark an empty folder
+        if any(part in ("", ".", "..") for part in parts):
+            detail = "its name has empty parts or dots between slashes: not read"
+            listing.problems.append(Problem(clean(name), "outside_folder", detail))
+        elif any(part.startswith(".") for part in parts):
+            listing.ignored["hidden"] += 1
+        elif any(part.lower() in _SYSTEM for part in parts):
+            listing.ignored["system"] += 1
+        else:
+            listing.files[name] = path
     return listing
 
 
@@ -194,16 +227,30 @@ def bad_file(error: OSError) -> BadSample:
 
 def head(path: str) -> bytes:
     """Give a regular file's first 64 bytes; none if it cannot be read: reading it will tell why."""
+    if isinstance(path, remote.RemotePath):
+        return next(remote.heads([path], _HEAD))
     try:
         handle = os.open(path, _FLAGS)
     except OSError:
         return b""
     try:
-        return os.read(handle, 64)
+        return os.read(handle, _HEAD)
     except OSError:
         return b""
     finally:
         os.close(handle)
+
+
+def heads(files: Mapping[str, str]) -> Iterator[tuple[str, str, bytes]]:
+    """Give name, path and first bytes of each file; objects in a store are asked many at a time."""
+    objects = [path for path in files.values() if isinstance(path, remote.RemotePath)]
+    if not objects:
+        for name, path in files.items():
+            yield name, path, head(path)
+        return
+    starts = dict(zip(objects, remote.heads(objects, _HEAD), strict=True))
+    for name, path in files.items():
+        yield name, path, starts[path] if isinstance(path, remote.RemotePath) else head(path)
 
 
 def _opened(path: str) -> tuple[int, int]:
@@ -230,11 +277,33 @@ def open_file(path: str) -> BinaryIO:
     BadSample
         If it is no regular file, empty or cannot be opened.
     """
+    if isinstance(path, remote.RemotePath):
+        if path.length() == 0:
+            raise BadSample("truncated", "it is empty: 0 bytes")
+        return path.open()
     handle, size = _opened(path)
     if size == 0:
         os.close(handle)
         raise BadSample("truncated", "it is empty: 0 bytes")
     return open(handle, "rb")  # noqa: PTH123 - whoever asked for it closes it
+
+
+def open_table(path: str) -> io.BufferedReader:
+    """Open a file of many samples, be it empty.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    BadSample
+        The same, of an object in a store.
+    """
+    return path.open() if isinstance(path, remote.RemotePath) else Path(path).open("rb")
+
+
+def file_size(path: str) -> int:
+    """Give the bytes of a file; errors are those of :func:`open_table`."""
+    return path.length() if isinstance(path, remote.RemotePath) else Path(path).stat().st_size
 
 
 def read_file(path: str, limits: Limits, offset: int = 0, size: int | None = None) -> bytes:
@@ -246,13 +315,15 @@ def read_file(path: str, limits: Limits, offset: int = 0, size: int | None = Non
         If it is no regular file, empty, larger than ``limits.max_bytes``, shorter than
         ``offset + size`` or cannot be read.
     """
+    if isinstance(path, remote.RemotePath):
+        length = _checked(path.length() if size is None else size, limits)
+        data = path.read(offset, length)
+        if len(data) < length:
+            raise BadSample("truncated", f"{len(data):,} of {length:,} bytes are there")
+        return data
     handle, there = _opened(path)
     try:
-        length = there if size is None else size
-        if length == 0:
-            raise BadSample("truncated", "it is empty: 0 bytes")
-        if length > limits.max_bytes:
-            raise BadSample("oversized", f"{length:,} bytes; at most {limits.max_bytes:,} are read")
+        length = _checked(there if size is None else size, limits)
         if offset:
             os.lseek(handle, offset, os.SEEK_SET)
         data = os.read(handle, length)
@@ -268,6 +339,15 @@ def read_file(path: str, limits: Limits, offset: int = 0, size: int | None = Non
     if len(data) < length:
         raise BadSample("truncated", f"{len(data):,} of {length:,} bytes are there")
     return data
+
+
+def _checked(length: int, limits: Limits) -> int:
+    """Give the length of what is to be read; raise BadSample if there is nothing, or too much."""
+    if length == 0:
+        raise BadSample("truncated", "it is empty: 0 bytes")
+    if length > limits.max_bytes:
+        raise BadSample("oversized", f"{length:,} bytes; at most {limits.max_bytes:,} are read")
+    return length
 
 
 class Window(io.RawIOBase):

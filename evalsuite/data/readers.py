@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evalsuite.errors import DataError
 
-from . import audio, images
+from . import audio, images, remote
 from .dataset import BadSample, Contents, Limits, Problem
 from .files import (
     FileStore,
@@ -21,7 +21,10 @@ from .files import (
     clean,
     describe,
     head,
+    heads,
     list_folder,
+    list_objects,
+    open_table,
     read_file,
     regular,
     relative,
@@ -68,19 +71,64 @@ def read(path: Path, limits: Limits, columns: dict[str, str]) -> Contents:
         raise DataError(
             f"{str(path)!r} is {describe(path.stat().st_mode)}: give a folder or a file"
         )
-    suffix = path.suffix.lower()
+    place = Place(path.resolve().name, Path(os.path.realpath(path.parent)))
+    return _read_one(path.name, os.path.realpath(path), place, limits, columns)
+
+
+def read_remote(top: remote.RemotePath, limits: Limits, columns: dict[str, str]) -> Contents:
+    """Do what :func:`read` does for an address in an object store.
+
+    Raises
+    ------
+    DataError
+        As :func:`read`, or if there is nothing under the address or the store does not answer.
+    """
+    single = posixpath.splitext(top.name)[1].lower() in (".parquet", ".tar", *_MANIFESTS)
+    if single and remote.exists(top):
+        return _read_one(top.name, top, Place(top.name, top.parent), limits, columns)
+    listing = list_objects(top)
+    if not (listing.files or listing.problems or listing.ignored):
+        raise DataError(
+            f"there is nothing under {top}: give a folder, a Parquet, tar or manifest file"
+        )
+    if {"state.json", "dataset_dict.json"} & listing.files.keys():
+        raise DataError(
+            f"{top} is a data set that `save_to_disk` wrote: it can be mapped from a disk only; "
+            "write it as Parquet (`to_parquet`)"
+        )
+    return _read_listing(Place(top.name, top), listing, limits, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a data set is called, and where it lies: a folder, or an address."""
+
+    name: str
+    root: Path | remote.RemotePath
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if it is one."""
+        return self.root if isinstance(self.root, Path) else None
+
+
+def _read_one(
+    name: str, path: str, place: Place, limits: Limits, columns: dict[str, str]
+) -> Contents:
+    """Read the listing of a data set that is one file."""
+    suffix = posixpath.splitext(name)[1].lower()
     if suffix == ".parquet":
         from .tables import read_parquet
 
-        return read_parquet(path, Listing({path.name: os.path.realpath(path)}), limits, columns)
+        return read_parquet(place, Listing({name: path}), limits, columns)
     if suffix == ".tar":
         from .shards import read_tars
 
-        return read_tars(path, Listing({path.name: os.path.realpath(path)}), limits, columns)
+        return read_tars(place, Listing({name: path}), limits, columns)
     if suffix in _MANIFESTS:
-        return _read_manifest(path, limits, columns)
+        return _read_manifest(name, path, place, limits, columns)
     raise DataError(
-        f"{path.name!r} is not a data set that can be opened: give a folder, a .parquet or .tar "
+        f"{name!r} is not a data set that can be opened: give a folder, a .parquet or .tar "
         f"file, or a manifest ({', '.join(_MANIFESTS)}); unpack archives and compressed tars first"
     )
 
@@ -90,32 +138,39 @@ def _read_directory(path: Path, limits: Limits, columns: dict[str, str]) -> Cont
         from .tables import read_disk
 
         return read_disk(path, limits, columns)
-    listing = list_folder(path)
+    place = Place(path.resolve().name, Path(os.path.realpath(path)))
+    return _read_listing(place, list_folder(path), limits, columns)
+
+
+def _read_listing(
+    place: Place, listing: Listing, limits: Limits, columns: dict[str, str]
+) -> Contents:
     endings = {posixpath.splitext(name)[1].lower() for name in listing.files}
     metadata = {name for name in listing.files if posixpath.basename(name).lower() in _METADATA}
     shards = endings & {".parquet", ".tar"}
     if shards and not metadata and not _has_media(listing):
         if len(shards) == 2:
             raise DataError(
-                f"{path.name!r} holds Parquet and tar files: give the folder of one of them"
+                f"{place.name!r} holds Parquet and tar files: give the folder of one of them"
             )
         if ".tar" in shards:
             from .shards import read_tars
 
-            return read_tars(path, listing, limits, columns)
+            return read_tars(place, listing, limits, columns)
         from .tables import read_parquet
 
-        return read_parquet(path, listing, limits, columns)
-    return _read_folder(path, listing, metadata, limits, columns)
+        return read_parquet(place, listing, limits, columns)
+    return _read_folder(place, listing, metadata, limits, columns)
 
 
 def _has_media(listing: Listing) -> bool:
     """Whether a file that is neither a shard nor a companion is an image or a recording."""
-    for name, path in listing.files.items():
-        ending = posixpath.splitext(name)[1].lower()
-        if ending not in (".parquet", ".tar") and medium_of(head(path)) is not None:
-            return True
-    return False
+    others = {
+        name: path
+        for name, path in listing.files.items()
+        if posixpath.splitext(name)[1].lower() not in (".parquet", ".tar")
+    }
+    return any(medium_of(start) is not None for _, _, start in heads(others))
 
 
 def medium_of(start: bytes) -> str | None:
@@ -159,8 +214,8 @@ class _Files:
         self.paths = dict(files)
         self.kinds: dict[str, str] = {}
         """``image`` or ``audio``, by content, or else by its ending; others are not in it."""
-        for name, path in files.items():
-            kind = medium_of(head(path)) or medium_by_ending(name)
+        for name, _, start in heads(files):
+            kind = medium_of(start) or medium_by_ending(name)
             if kind is not None:
                 self.kinds[name] = kind
         counts = Counter(self.kinds.values())
@@ -178,19 +233,19 @@ class _Files:
 
 
 def _read_folder(
-    path: Path, listing: Listing, metadata: set[str], limits: Limits, columns: dict[str, str]
+    place: Place, listing: Listing, metadata: set[str], limits: Limits, columns: dict[str, str]
 ) -> Contents:
     contents = Contents(
-        name=path.resolve().name,
+        name=place.name,
         format="folder+metadata" if metadata else "folder",
-        root=path,
+        root=place.folder,
         store=FileStore(limits),
         problems=listing.problems,
         ignored=listing.ignored,
     )
     if columns and not metadata:
         raise DataError(
-            f"columns= names {', '.join(map(repr, columns.values()))}, but {path.name!r} has no "
+            f"columns= names {', '.join(map(repr, columns.values()))}, but {place.name!r} has no "
             "metadata.jsonl, metadata.csv or metadata.parquet"
         )
     files = _Files({name: file for name, file in listing.files.items() if name not in metadata})
@@ -479,17 +534,20 @@ def _rows_of(
         yield from parquet_rows(name, path, problems)
         return
     try:
-        with Path(path).open("rb") as data:
+        with open_table(path) as data:
             yield from RowFile(data, name, limits, problems, lost=lost)
     except OSError as error:
         problems.append(bad_file(error).problem(clean(name)))
+    except BadSample as bad:
+        problems.append(bad.problem(clean(name)))
 
 
-def _read_manifest(path: Path, limits: Limits, columns: dict[str, str]) -> Contents:
+def _read_manifest(
+    manifest: str, file: str, place: Place, limits: Limits, columns: dict[str, str]
+) -> Contents:
     """Read a list of files or of texts; paths are relative to it, and must stay beneath it."""
-    root = path.resolve().parent
-    top = str(root)
-    contents = Contents(path.name, "manifest", root, FileStore(limits))
+    top = str(place.root)
+    contents = Contents(place.name, "manifest", place.folder, FileStore(limits))
     problems = contents.problems
     finder = Columns(columns)
     names: dict[str, None] = {}
@@ -497,15 +555,19 @@ def _read_manifest(path: Path, limits: Limits, columns: dict[str, str]) -> Conte
     texts: list[_Record] = []
 
     def find(wanted: str) -> tuple[str, str]:
-        inner = wanted[len(top) + 1 :] if wanted.startswith(top + os.sep) else wanted
+        inner = wanted[len(top) + 1 :] if wanted.startswith((top + os.sep, top + "/")) else wanted
         name = relative(inner, "")
         if name not in paths:
-            paths[name] = regular(os.path.join(top, name), top)  # noqa: PTH118 - 2 µs, not 10
+            if isinstance(place.root, remote.RemotePath):
+                paths[name] = place.root.child(name)
+                paths[name].length()
+            else:
+                paths[name] = regular(os.path.join(top, name), top)  # noqa: PTH118 - 2 µs, not 10
         kind = medium_of(head(paths[name])) or medium_by_ending(name)
         return name, kind or ("text" if name.lower().endswith(".txt") else "image")
 
-    for number, row in _rows_of(path.name, str(path), limits, problems, lost=True):
-        where = f"{path.name}#line {number}"
+    for number, row in _rows_of(manifest, file, limits, problems, lost=True):
+        where = f"{manifest}#line {number}"
         fields = finder.fields(row)
         names.update(dict.fromkeys(row))
         if not named_files(fields):
@@ -518,12 +580,12 @@ def _read_manifest(path: Path, limits: Limits, columns: dict[str, str]) -> Conte
             _add(_Record(parts, fields), paths, limits, contents, None, None, {})
     if not names:
         return contents
-    finder.require_given(path.name)
+    finder.require_given(manifest)
     held = finder.of(tuple(names))
     files = [key for key in ("file", *MEDIA) if key in held]
     if not files and "text" not in held:
         raise DataError(
-            f"{path.name!r} has no column of texts, and no column that names the files; it has "
+            f"{manifest!r} has no column of texts, and no column that names the files; it has "
             f"{', '.join(map(repr, list(names)[:30]))}: say which with columns={{'image': …}}, "
             "'audio' or 'text'"
         )

@@ -12,12 +12,11 @@ import os
 import posixpath
 import tarfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from .dataset import BadSample, Contents, Limits, Problem
-from .files import Listing, Window, clean, open_file, read_file, relative
-from .readers import is_companion, medium_by_ending, split_of
+from .files import Listing, Window, clean, open_file, open_table, read_file, relative
+from .readers import Place, is_companion, medium_by_ending, split_of
 from .rows import MEDIA, Columns, Row, make_sample, parse_json
 from .texts import decode_text
 
@@ -61,12 +60,12 @@ class _TarStore:
         return io.BufferedReader(Window(open_file(path), offset, size))
 
 
-def read_tars(path: Path, listing: Listing, limits: Limits, columns: dict[str, str]) -> Contents:
+def read_tars(place: Place, listing: Listing, limits: Limits, columns: dict[str, str]) -> Contents:
     """Read the listing of one tar, or of a folder of them."""
     contents = Contents(
-        path.resolve().name,
+        place.name,
         "webdataset",
-        Path(os.path.realpath(path if path.is_dir() else path.parent)),
+        place.folder,
         _TarStore(limits),
         problems=listing.problems,
         ignored=listing.ignored,
@@ -80,11 +79,13 @@ def read_tars(path: Path, listing: Listing, limits: Limits, columns: dict[str, s
             continue
         groups: dict[str, _Group] = {}
         try:
-            with Path(file).open("rb", buffering=0) as raw:
-                _index(_Headers(raw, 65536), clean(name), groups, contents)
+            with _Headers(open_table(file).detach(), 65536) as data:
+                _index(data, clean(name), groups, contents)
         except OSError as error:
             detail = f"the tar cannot be read: {error.strerror}"
             contents.problems.append(Problem(clean(name), "unreadable", detail))
+        except BadSample as bad:
+            contents.problems.append(bad.problem(clean(name)))
         for key, group in groups.items():
             media = _media(f"{clean(name)}#{key}", group, given, contents.problems)
             if media:

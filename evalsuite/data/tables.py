@@ -22,8 +22,18 @@ import pyarrow.parquet as pq
 from evalsuite.errors import DataError
 
 from .dataset import BadSample, Contents, Limits, Problem, Sample
-from .files import Listing, clean, list_folder, read_file, regular, relative
-from .readers import is_companion, medium_by_ending, medium_of, split_of
+from .files import (
+    Listing,
+    clean,
+    file_size,
+    list_folder,
+    open_table,
+    read_file,
+    regular,
+    relative,
+)
+from .readers import Place, is_companion, medium_by_ending, medium_of, split_of
+from .remote import RemotePath, StoreError
 from .rows import ALIASES, MEDIA, Columns, Row, make_sample, parse_json
 
 if TYPE_CHECKING:
@@ -44,14 +54,15 @@ _DAMAGED = (
 )
 
 
-def read_parquet(path: Path, listing: Listing, limits: Limits, columns: dict[str, str]) -> Contents:
+def read_parquet(
+    place: Place, listing: Listing, limits: Limits, columns: dict[str, str]
+) -> Contents:
     """Read the listing of one Parquet file, or of a folder of them."""
-    root = Path(os.path.realpath(path if path.is_dir() else path.parent))
-    store = _ParquetStore(root, limits)
+    store = _ParquetStore(place.root, limits)
     contents = Contents(
-        path.resolve().name,
+        place.name,
         "parquet",
-        root,
+        place.folder,
         store,
         problems=listing.problems,
         ignored=listing.ignored,
@@ -68,6 +79,10 @@ def read_parquet(path: Path, listing: Listing, limits: Limits, columns: dict[str
         except _DAMAGED as error:
             detail = f"the Parquet file cannot be read: {_first_line(error)}"
             contents.problems.append(Problem(clean(name), "unreadable", detail))
+        except BadSample as bad:
+            contents.problems.append(bad.problem(clean(name)))
+        except StoreError:
+            raise
         except DataError as error:  # nothing to be measured: fatal only if no file has anything
             refused = refused or error
             contents.problems.append(Problem(clean(name), "bad_metadata", str(error)))
@@ -86,10 +101,10 @@ def _read_parquet_file(
     limits: Limits,
     contents: Contents,
 ) -> None:
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(_source(file)) as parquet:
         schema = parquet.schema_arrow
         total = parquet.metadata.num_rows
-        if not 0 <= total <= Path(file).stat().st_size:
+        if not 0 <= total <= file_size(file):
             raise ValueError(f"it claims {total:,} rows, more than it has bytes")
         names, features = _features(schema)
 
@@ -117,7 +132,7 @@ def _parquet_batches(
 def parquet_rows(name: str, path: str, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
     """Give number and cells of each row of a ``metadata.parquet``."""
     try:
-        with pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(_source(path)) as parquet:
             names, _ = _features(parquet.schema_arrow)
             yield from enumerate(_parquet_batches(parquet, None, names), start=1)
     except _DAMAGED as error:
@@ -434,7 +449,12 @@ def _is_scalar(kind: pa.DataType) -> bool:
     return not (_is_binary(kind) or pa.types.is_nested(kind))
 
 
-def _encoded(value: Any, root: Path | None, limits: Limits) -> bytes:
+def _source(path: str) -> str | BinaryIO:
+    """Give what pyarrow opens: a path, or an object in a store as a file."""
+    return open_table(path) if isinstance(path, RemotePath) else path
+
+
+def _encoded(value: Any, root: Path | RemotePath | None, limits: Limits) -> bytes:
     """Give the bytes of one cell of a column of media."""
     path = value if isinstance(value, str) else None
     if isinstance(value, dict):
@@ -453,6 +473,8 @@ def _encoded(value: Any, root: Path | None, limits: Limits) -> bytes:
         if "://" in path:
             raise BadSample("outside_folder", f"{path!r} is a URL: nothing is fetched")
         return read_file(os.path.realpath(path), limits)
+    if isinstance(root, RemotePath):
+        return read_file(root.child(relative(path, "")), limits)
     return read_file(regular(str(root / relative(path, "")), str(root)), limits)
 
 
@@ -491,12 +513,22 @@ class _ParquetStore:
     work; memory is bounded by rows, not by the size of a row group.
     """
 
-    def __init__(self, root: Path, limits: Limits) -> None:
+    def __init__(self, root: Path | RemotePath, limits: Limits) -> None:
         self._root = root
         self._limits = limits
         self._files: list[tuple[str, str, list[int], list[int]]] = []
         self._cursors: OrderedDict[tuple[int, int], _Cursor] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ParquetStore._of, (self._root, self._limits, self._files)
+
+    @classmethod
+    def _of(cls, root: Path | RemotePath, limits: Limits, files: Any) -> _ParquetStore:
+        """Make it anew in another process: places in files stay where they are."""
+        store = cls(root, limits)
+        store._files = files
+        return store
 
     def add(self, file: str, image: str, metadata: Any) -> int:
         """Note a file; give its number."""
@@ -571,7 +603,7 @@ class _Cursor:
         self._kept.clear()
         self._next = 0
         try:
-            parquet = pq.ParquetFile(self._file, pre_buffer=False, buffer_size=2**20)
+            parquet = pq.ParquetFile(_source(self._file), pre_buffer=False, buffer_size=2**20)
             self._batches = parquet.iter_batches(
                 batch_size=self._size,
                 row_groups=[self._group],

@@ -68,6 +68,7 @@ def encode_media(
     workers: int | None = None,
     limits: Limits | None = None,
     label: str = "",
+    may_be_empty: bool = False,
 ) -> Encoded:
     """Turn the sound or the text of a data set into features, attributes and transcripts.
 
@@ -90,6 +91,8 @@ def encode_media(
         What is too large to be decoded.
     label : str
         What the progress bar calls it; the data set's name by default.
+    may_be_empty : bool
+        Whether it is no error that no sample can be used: of a part of a larger set.
 
     Returns
     -------
@@ -120,7 +123,7 @@ def encode_media(
     bar = progress_bar(label or dataset.name, len(rows), progress, unit)
     with blas.limit(limits=1), bar as advance:
         run.go(workers or cpu_count(), advance)
-    return run.result(start)
+    return run.result(start, may_be_empty)
 
 
 def _attributes(modality: Media) -> tuple[Mapping[str, Attribute], Callable[[Any], dict[str, Any]]]:
@@ -349,11 +352,11 @@ class _Run:
         with self._lock:
             self.forwards += 1
 
-    def result(self, start: float) -> Encoded:
+    def result(self, start: float, may_be_empty: bool) -> Encoded:
         """Put the rows of the usable samples together."""
         good = [row for row in range(len(self.rows)) if row not in self.bad]
         problems = [self.bad[row].problem(self.rows[row].id) for row in sorted(self.bad)]
-        if not good:
+        if not (good or may_be_empty):
             raise DataError(
                 f"none of the {len(self.rows)} {self.modality} parts of {self.dataset.name!r} can "
                 f"be used; the first: {problems[0].sample!r} is {problems[0].kind} "

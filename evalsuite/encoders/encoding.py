@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -113,6 +113,7 @@ def encode(
     device: str = "auto",
     allow_download: bool = False,
     label: str = "",
+    may_be_empty: bool = False,
 ) -> Encoded:
     """Turn a data set into features, attributes and thumbnails.
 
@@ -138,6 +139,8 @@ def encode(
         For encoders given by name: see :func:`load_encoder`.
     label : str
         What the progress bar calls it; the data set's name by default.
+    may_be_empty : bool
+        Whether it is no error that no sample can be used: of a part of a larger set.
 
     Returns
     -------
@@ -172,7 +175,64 @@ def encode(
         progress_bar(label or dataset.name, total, progress) as advance,
     ):
         run.go(workers or cpu_count(), advance)
-    return run.result(start)
+    return run.result(start, may_be_empty)
+
+
+def merged(parts: Sequence[Encoded], name: str) -> Encoded:
+    """Put the parts of one data set together, in the order in which they are given.
+
+    A sample's numbers do not depend on its company, so that the whole is the same bit for bit as
+    if it had been encoded at once. Samples of one content in two parts were computed twice.
+
+    Parameters
+    ----------
+    parts : sequence of Encoded
+        At least one, all by the same encoders.
+    name : str
+        What the data set is called.
+
+    Raises
+    ------
+    DataError
+        If no sample of any part can be used.
+    """
+    problems = [problem for part in parts for problem in part.problems]
+    samples = [sample for part in parts for sample in part.samples]
+    hashes = [digest for part in parts for digest in part.hashes]
+    if not samples:
+        raise _none_usable(name, len(problems), problems)
+    first = parts[0]
+    heard = [part.transcripts for part in parts if part.transcripts is not None]
+    return replace(
+        first,
+        samples=samples,
+        hashes=hashes,
+        features={
+            key: np.concatenate([part.features[key] for part in parts]) for key in first.features
+        },
+        attributes={
+            key: np.concatenate([part.attributes[key] for part in parts])
+            for key in first.attributes
+        },
+        thumbnails=[small for part in parts for small in part.thumbnails],
+        notes=sum((part.notes for part in parts), Counter()),
+        problems=problems,
+        fingerprint=set_fingerprint(
+            (digest, sample.label, sample.group)
+            for digest, sample in zip(hashes, samples, strict=True)
+        ),
+        warnings=list(dict.fromkeys(text for part in parts for text in part.warnings)),
+        forwards=sum(part.forwards for part in parts),
+        timings={key: sum(part.timings[key] for part in parts) for key in first.timings},
+        transcripts=[item for part in heard for item in part] if heard else None,
+    )
+
+
+def _none_usable(name: str, count: int, problems: Sequence[Problem]) -> DataError:
+    return DataError(
+        f"none of the {count} samples of {name!r} can be used; the first: "
+        f"{problems[0].sample!r} is {problems[0].kind} ({problems[0].detail})"
+    )
 
 
 @dataclass
@@ -381,7 +441,7 @@ class _Run:
         with self._lock:
             self.forwards += len(batch)
 
-    def result(self, start: float) -> Encoded:
+    def result(self, start: float, may_be_empty: bool) -> Encoded:
         """Put the rows of the usable samples together."""
         samples = self.samples
         for row, first in self.twin.items():
@@ -399,11 +459,8 @@ class _Run:
             for row, (digest, known) in enumerate(zip(self.digests, self.known, strict=True))
             if digest is not None and known is not None and row not in self.bad
         ]
-        if not usable:
-            raise DataError(
-                f"none of the {len(samples)} samples of {self.dataset.name!r} can be used; the "
-                f"first: {problems[0].sample!r} is {problems[0].kind} ({problems[0].detail})"
-            )
+        if not (usable or may_be_empty):
+            raise _none_usable(self.dataset.name, len(samples), problems)
         rows = [row for row, _, _ in usable]
         if self.cache is not None:
             self.cache.prune()

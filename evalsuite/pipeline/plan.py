@@ -58,11 +58,58 @@ def sample_groups(left: Encoded, right: Encoded) -> tuple[list[str] | None, list
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The names of the models of one modality: what a worker needs to load them itself."""
+
+    modality: str
+    encoders: tuple[str, ...]
+    scorers: tuple[str, ...] = ()
+    transcriber: str | None = None
+    device: str = "auto"
+    allow_download: bool = False
+
+    def find(self, cache: FeatureCache | None) -> tuple[list[Any], list[Any], Any]:
+        """Find encoders, scorers and transcriber; none of them is loaded yet.
+
+        Raises
+        ------
+        ModelError
+            If one is not at hand.
+        """
+        encoders = [
+            _load(
+                self.modality,
+                spec,
+                device=self.device,
+                allow_download=self.allow_download,
+                cache=cache,
+            )
+            for spec in self.encoders
+        ]
+        scorers: list[Any] = []
+        if self.scorers and self.modality == "audio":
+            from ..encoders.speech import load_scorer
+
+            scorers = [load_scorer(name) for name in self.scorers]
+        elif self.scorers and self.modality == "text":
+            from ..encoders.perplexity import load_text_scorer
+
+            scorers = [load_text_scorer(name) for name in self.scorers]
+        transcriber = None
+        if self.transcriber is not None:
+            from ..encoders.asr import load_transcriber
+
+            transcriber = load_transcriber(self.transcriber, device=self.device, cache=cache)
+        return encoders, scorers, transcriber
+
+
 @dataclass(slots=True)
 class Plan:
     """The models of a run, found and checked, none of them loaded yet."""
 
     modalities: tuple[str, ...]
+    models: dict[str, Models] = field(default_factory=dict)
     encoders: dict[str, list[Any]] = field(default_factory=dict)
     scorers: dict[str, list[Any]] = field(default_factory=dict)
     transcriber: Any = None
@@ -95,11 +142,20 @@ class Plan:
         *,
         cache: FeatureCache | None,
         progress: bool | None,
+        workers: int | None = None,
+        may_be_empty: bool = False,
     ) -> Encoded:
-        """Turn one modality of one set into numbers."""
-        label = role if len(self.modalities) == 1 else f"{role} {modality}"
+        """Turn one modality of one set, or of a part of it, into numbers."""
         if modality == "image":
-            return encode(data, self.encoders["image"], cache=cache, progress=progress, label=label)
+            return encode(
+                data,
+                self.encoders["image"],
+                cache=cache,
+                progress=progress,
+                label=self.label(modality, role),
+                workers=workers,
+                may_be_empty=may_be_empty,
+            )
         from ..encoders.encode_media import encode_media
 
         return encode_media(
@@ -111,8 +167,14 @@ class Plan:
             language=self.language,
             cache=cache,
             progress=progress,
-            label=label,
+            label=self.label(modality, role),
+            workers=workers,
+            may_be_empty=may_be_empty,
         )
+
+    def label(self, modality: str, role: str) -> str:
+        """Give what a progress bar calls it."""
+        return role if len(self.modalities) == 1 else f"{role} {modality}"
 
 
 def make_plan(
@@ -163,20 +225,23 @@ def make_plan(
         specs = list(policy.encoders[modality])
         if modality == "text":
             specs = _for_language(specs, sides, plan)
-        plan.encoders[modality] = [
-            _load(modality, spec, device=device, allow_download=allow_download, cache=cache)
-            for spec in specs
-        ]
-    if "audio" in chosen:
-        from ..encoders.speech import load_scorer
-
-        plan.scorers["audio"] = [load_scorer(name) for name in policy.scorers.get("audio", ())]
+        pairs = modality == "audio" and "text" in chosen
+        plan.models[modality] = Models(
+            modality,
+            tuple(specs),
+            tuple(policy.scorers.get(modality, ())),
+            (policy.ties.audio_text or None) if pairs else None,
+            device,
+            allow_download,
+        )
+        encoders, scorers, transcriber = plan.models[modality].find(cache)
+        plan.encoders[modality] = encoders
+        if scorers:
+            plan.scorers[modality] = scorers
+        if transcriber is not None:
+            plan.transcriber = transcriber
     pictures: ImageText | None = None
     speech: AudioText | None = None
-    if "text" in chosen and policy.scorers.get("text"):
-        from ..encoders.perplexity import load_text_scorer
-
-        plan.scorers["text"] = [load_text_scorer(name) for name in policy.scorers["text"]]
     if {"image", "text"} <= set(chosen) and policy.ties.image_text:
         from ..encoders.imagetext import load_image_text
 
@@ -185,10 +250,7 @@ def make_plan(
         )
         pictures = ImageText(model)
         plan.ties.append(pictures)
-    if {"audio", "text"} <= set(chosen) and policy.ties.audio_text:
-        from ..encoders.asr import load_transcriber
-
-        plan.transcriber = load_transcriber(policy.ties.audio_text, device=device, cache=cache)
+    if plan.transcriber is not None:
         speech = AudioText(plan.transcriber, plan.encoders["text"][0])
         plan.ties.append(speech)
         if plan.language is None:

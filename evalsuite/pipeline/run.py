@@ -36,6 +36,7 @@ from ..gate.judge import exit_code, judge
 from ..gate.policy import Policy, load_policy
 from ..gate.waivers import load_waivers
 from .calibrate import SPECS, Measured, measure
+from .engines import open_engine
 from .explain import (
     Drift,
     Layout,
@@ -143,6 +144,10 @@ def run_gate(
     seed: int | None = None,
     device: str = "auto",
     allow_download: bool = False,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    allow_hosts: Sequence[str] = (),
     progress: bool | None = None,
     strict: bool = False,
     waivers: str | os.PathLike[str] | None = None,
@@ -164,6 +169,10 @@ def run_gate(
         ``"auto"`` takes a GPU where there is one.
     allow_download : bool
         Whether a model hub may be asked for weights that are not at hand.
+    engine, address, workers
+        Where samples are encoded: see :func:`.engines.open_engine`. No finding depends on it.
+    allow_hosts : sequence of str
+        Servers of object stores that may be asked although they are not on premise.
     progress : bool, optional
         By default a bar is shown where standard error is a terminal.
     strict : bool
@@ -196,22 +205,29 @@ def run_gate(
     plugged = plugins_of(chosen, JUDGED)
     let_pass = load_waivers(Path(waivers)) if waivers is not None else ()
     check_layout(layout)
+    opened = open_engine(engine, address=address, workers=workers)
     # Both sets are opened, and the models found, before anything that takes long.
     with clock("open"):
-        sides = {"real": open_dataset(real), "synthetic": open_dataset(synthetic)}
+        sides = {
+            "real": open_dataset(real, allow_hosts=allow_hosts),
+            "synthetic": open_dataset(synthetic, allow_hosts=allow_hosts),
+        }
         plan = make_plan(chosen, sides, device=device, allow_download=allow_download, cache=store)
     for warning in plan.warnings:
         log.warning("%s", warning)
     parts: dict[str, Part] = {}
-    for modality in plan.modalities:
-        encoded = {}
-        for role, data in sides.items():
-            with clock(f"encode {role} {modality}"):
-                encoded[role] = plan.encode(modality, data, role, cache=store, progress=progress)
-            for warning in encoded[role].warnings:
-                log.warning("%s", warning)
-        left, right = encoded["real"], encoded["synthetic"]
-        parts[modality] = Part(modality, left, right, sample_groups(left, right))
+    with opened as crew:
+        for modality in plan.modalities:
+            encoded = {}
+            for role, data in sides.items():
+                with clock(f"encode {role} {modality}"):
+                    encoded[role] = crew.encode(
+                        plan, modality, data, role, cache=store, progress=progress
+                    )
+                for warning in encoded[role].warnings:
+                    log.warning("%s", warning)
+            left, right = encoded["real"], encoded["synthetic"]
+            parts[modality] = Part(modality, left, right, sample_groups(left, right))
     summaries = {
         role: dataset_summary(role, sides[role], parts) for role in ("real", "synthetic")
     }  # fmt: skip
@@ -304,7 +320,7 @@ def run_gate(
         calibration=chosen_calibration.model_dump(mode="json"),
         seed=chosen.seed,
         alpha=chosen.alpha,
-        command=command or _command(real, synthetic, policy, seed, waivers, layout),
+        command=command or _command(real, synthetic, policy, seed, waivers, layout, allow_hosts),
         versions=library_versions(),
         plugins=plugged.records,
         times={
@@ -406,6 +422,7 @@ def _command(
     seed: int | None,
     waivers: object,
     layout: Layout,
+    allow_hosts: Sequence[str],
 ) -> str:
     parts = ["evalsuite", "gate", str(real), str(synthetic)]
     if policy is not None and not isinstance(policy, Policy):
@@ -416,6 +433,8 @@ def _command(
         parts += ["--waivers", str(waivers)]
     if layout != "pca":
         parts += ["--map", layout]
+    for host in allow_hosts:
+        parts += ["--allow-host", host]
     return shlex.join(parts)
 
 
