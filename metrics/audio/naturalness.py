@@ -270,10 +270,11 @@ def naturalness_gap(
         for name, d in distances.items()
     }
     value = float(np.mean(list(coefficients.values())))
+    # First, for it refuses groups that could leave a side with a single clip, here or relabelled.
+    se = _jackknife(distances, side, groups)
     masks = permutation_masks(n, m, B, groups=groups, seed=seed)
     null = np.mean([_coefficients(d, *masks) for d in distances.values()], axis=0)
     floor = float(np.percentile(null, 95))
-    se = _jackknife(distances, side, groups)
     z = float(ndtri(0.5 + level / 2))
     gap = scaled["prosody"][:n].mean(axis=0) - scaled["prosody"][n:].mean(axis=0)
     means = pooled["prosody"][:n].mean(axis=0), pooled["prosody"][n:].mean(axis=0)
@@ -301,7 +302,9 @@ def naturalness_gap(
 def _bend(values: _Floats, voiced: npt.NDArray[np.bool_]) -> _Floats:
     """Absolute second differences where three frames in a row are voiced; 0 if there are none."""
     three = voiced[2:] & voiced[1:-1] & voiced[:-2]
-    bend = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])[three]
+    # Chosen before they are subtracted: silence is −inf dB, and two of it have no difference.
+    after, now, before = (part[three] for part in (values[2:], values[1:-1], values[:-2]))
+    bend = np.abs(after - 2 * now + before)
     return bend if len(bend) else np.zeros(1)
 
 

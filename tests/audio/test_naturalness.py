@@ -12,6 +12,8 @@ from scipy.spatial.distance import cdist
 
 from evalsuite.metrics.audio.naturalness import PROSODY, naturalness_gap, prosody_features
 
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
 PROMPTS = sorted((Path(__file__).parents[1] / "data" / "speech").glob("*.wav"))
 RATE = 16_000
 D = len(PROSODY)

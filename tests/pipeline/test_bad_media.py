@@ -144,6 +144,17 @@ def test_nothing_goes_uncounted(result: tuple[GateResult, Path]) -> None:
     assert synthetic.modalities["text"] >= n + len(others - lost - texts_lost)
 
 
+def test_too_few_recordings_with_speech_are_said(result: tuple[GateResult, Path]) -> None:
+    (found,) = [f for f in result[0].findings if f.metric == "naturalness"]
+    assert found.value is None
+    assert found.status is Status.INFO
+    assert found.message is not None
+    assert found.message.id == "naturalness_unmeasured"
+    assert found.n_required == 12
+    assert found.n_real == len(list(prompts())) == 11
+    assert "11 real" in (result[1] / "report.html").read_text("utf-8")
+
+
 def test_the_report_names_them_and_stays_safe(result: tuple[GateResult, Path]) -> None:
     _, out = result
     page = (out / "report.html").read_text("utf-8")
