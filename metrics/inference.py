@@ -250,6 +250,31 @@ def subsample_masks(
     return masks
 
 
+def effective_rows(groups: Groups, n: int) -> float:
+    """Give Kish's number of independent rows, if the rows of one group were all alike.
+
+    Parameters
+    ----------
+    groups : sequence, length n, optional
+        Group of each row.
+    n : int
+        Rows.
+
+    Returns
+    -------
+    float
+        ``n`` without groups, else ``n² / sum of squared group sizes``.
+
+    References
+    ----------
+    Kish 1965, Survey sampling.
+    """
+    codes = groups_of(groups, n, "groups")
+    if codes is None:
+        return float(n)
+    return float(n**2 / (np.bincount(codes).astype(np.float64) ** 2).sum())
+
+
 def _codes(groups: Groups, n: int, name: str) -> np.ndarray:
     codes = groups_of(groups, n, f"groups of the {name} rows")
     return np.arange(n) if codes is None else codes

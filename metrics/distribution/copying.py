@@ -47,6 +47,9 @@ class ExactDuplicates(Scalar):
     ----------
     value : float
         Share of the second set's items, 0 to 1; best 0.
+    interval : Interval
+        For the share among all that would come from where the second set comes from, first set
+        given; 95 %.
     count : int
         Number of them.
     n : int
@@ -57,6 +60,7 @@ class ExactDuplicates(Scalar):
         Items of the second set whose key already occurred earlier in that set.
     """
 
+    interval: Interval
     count: int
     n: int
     pairs: tuple[tuple[int, int], ...]
@@ -300,7 +304,12 @@ def exact_duplicates(keys_a: Sequence[Hashable], keys_b: Sequence[Hashable]) -> 
     pairs = tuple((first[key], j) for j, key in enumerate(keys_b) if key in first)
     n = len(keys_b)
     return ExactDuplicates(
-        value=len(pairs) / n, count=len(pairs), n=n, pairs=pairs, repeated=n - len(set(keys_b))
+        value=len(pairs) / n,
+        interval=proportion_interval(len(pairs), n, 0.95),
+        count=len(pairs),
+        n=n,
+        pairs=pairs,
+        repeated=n - len(set(keys_b)),
     )
 
 

@@ -68,10 +68,15 @@ class CategoricalDrift:
         Its confidence interval.
     jensen_shannon : float
         Divergence in bits, 0 to 1.
+    jensen_shannon_ci : Interval
+        Its confidence interval.
     psi, psi_null_mean, psi_critical : float
         Population stability index and its law under no drift; see :class:`StabilityTest`.
+    psi_ci : Interval
+        Confidence interval of the index.
     chi_square : float
-        Pearson's statistic, after pooling of rare categories.
+        Pearson's statistic, after pooling of rare categories; it grows with n and estimates
+        nothing, so it has no interval: the total variation has.
     p_value, p_method : float, str
         p-value of the chi-square test, and how it was made.
     categories : int
@@ -87,9 +92,11 @@ class CategoricalDrift:
     total_variation: float
     total_variation_ci: Interval
     jensen_shannon: float
+    jensen_shannon_ci: Interval
     psi: float
     psi_null_mean: float | None
     psi_critical: float | None
+    psi_ci: Interval
     chi_square: float
     p_value: float
     p_method: str
@@ -261,9 +268,11 @@ def categorical_drift(
         total_variation=data.value(data.tv()),
         total_variation_ci=data.interval(data.tv(), level, seed),
         jensen_shannon=data.value(data.js_root()) ** 2,
+        jensen_shannon_ci=data.squared_interval(data.js_root(), level, seed),
         psi=data.value(data.psi_root()) ** 2,
         psi_null_mean=null_mean,
         psi_critical=critical,
+        psi_ci=data.squared_interval(data.psi_root(), level, seed),
         chi_square=chi_square,
         p_value=p_value,
         p_method=p_method,
@@ -451,6 +460,10 @@ class _Cells:
             seed=seed,
         )
 
+    def squared_interval(self, root: Measure, level: float, seed: int) -> Interval:
+        """Interval of a squared norm."""
+        return _squared(self.interval(root, level, seed))
+
     def permuted(self, measure: Measure, permutations: int, seed: int) -> tuple[float, str]:
         null = null_counts(
             np.concatenate([self.real, self.synthetic]),
@@ -483,9 +496,9 @@ class _Cells:
     def squared(
         self, name: str, root: Measure, permutations: int, level: float, seed: int
     ) -> DriftTest:
-        """Test with a squared norm: the interval is made for the norm, which has a slope at 0."""
+        """Test with a squared norm."""
         test = self.test(name, root, permutations, level, seed)
-        ci = Interval(test.ci.low**2, test.ci.high**2, level, test.ci.method)
+        ci = _squared(test.ci)
         return replace(test, value=test.value**2, statistic=test.value**2, ci=ci)
 
     def stability(self, permutations: int, level: float, seed: int) -> StabilityTest:
@@ -533,6 +546,11 @@ class _Cells:
         p, method = self.permuted(self.cramer(), permutations, seed)
         statistic = self.value(self.cramer()) ** 2 * (m + n)
         return statistic, p, method, self
+
+
+def _squared(ci: Interval) -> Interval:
+    """Interval of a square from that of its root, which has a slope at 0."""
+    return replace(ci, low=ci.low**2, high=ci.high**2)
 
 
 def is_missing(value: object) -> bool:

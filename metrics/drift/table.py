@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from .._result import Interval
+from ..distribution.copying import newcombe_interval
+from ..inference import effective_rows
 from .categorical import CategoricalDrift, categorical_drift, is_missing
 from .multiplicity import Adjustment, adjust_pvalues
 from .univariate import NumericDrift, numeric_drift
@@ -58,6 +61,9 @@ class ColumnDrift:
         Share of missing values, 0 to 1.
     missing_p_value : float or None
         p-value for a change of that share; None where nothing is missing.
+    missing_ci : Interval or None
+        Confidence interval of the synthetic share less the real one (Newcombe's hybrid score, with
+        groups for their effective number); None where nothing is missing.
     numeric, categorical : NumericDrift or CategoricalDrift or None
         All measures of the values that are not missing (for categories: of all values, with the
         missing ones as a label of their own).
@@ -77,6 +83,7 @@ class ColumnDrift:
     missing_real: float
     missing_synthetic: float
     missing_p_value: float | None
+    missing_ci: Interval | None
     numeric: NumericDrift | None
     categorical: CategoricalDrift | None
     note: str = ""
@@ -422,6 +429,7 @@ class _Comparison:
             missing_real=float(real.missing.mean()),
             missing_synthetic=float(synthetic.missing.mean()),
             missing_p_value=None,
+            missing_ci=self.missing_interval(real, synthetic),
             numeric=None,
             categorical=None,
         )
@@ -551,6 +559,17 @@ class _Comparison:
             permutations=self.permutations,
             seed=self.seed,
         ).p_value
+
+    def missing_interval(self, real: _Column, synthetic: _Column) -> Interval | None:
+        """Interval for the change of the missing share."""
+        q, p = (float(side.missing.mean()) for side in (real, synthetic))
+        if p == q == 0:
+            return None
+        m, n = (
+            effective_rows(groups, len(side.values))
+            for groups, side in ((self.groups_real, real), (self.groups_synthetic, synthetic))
+        )
+        return newcombe_interval(p, n, q, m, self.level)
 
     def options(self, real: _Column, synthetic: _Column) -> dict[str, Any]:
         """Give the settings, with the groups of the rows that have a value."""

@@ -18,8 +18,17 @@ from .._check import Array, groups_of, pair
 from .._result import Interval, Scalar
 from ..distribution.copying import newcombe_interval
 from ..distribution.kernel import kernel_distances, kernel_splits
+from ..drift.categorical import _Cells
 from ..drift.multiplicity import adjust_pvalues
-from ..inference import Groups, max_t, p_value, permutation_masks, pool_groups, split_masks
+from ..inference import (
+    Groups,
+    effective_rows,
+    max_t,
+    p_value,
+    permutation_masks,
+    pool_groups,
+    split_masks,
+)
 
 Labels: TypeAlias = "Sequence[object] | np.ndarray"
 
@@ -73,6 +82,8 @@ class Shares(Scalar):
     value : float
         Total variation distance of the shares, 0 to 1: the part of the synthetic data that would
         have to change its label. Best 0; above 0 by chance alone, see ``floor``.
+    interval : Interval
+        For ``value``; holds at 0 too.
     floor, floor_q95 : float
         Mean and 95th percentile of the distance when labels are dealt out at random.
     p_value : float
@@ -81,6 +92,7 @@ class Shares(Scalar):
         Each subgroup, the most under-represented first.
     """
 
+    interval: Interval
     floor: float
     floor_q95: float
     p_value: float
@@ -364,7 +376,7 @@ def _shares(
         z = np.divide(gap, error, out=np.zeros_like(gap), where=error > 0)
         p = max_t(z[:, 0], z[:, 1:], "both")
     quantile = float(norm.ppf((1 + level) / 2))
-    n_eff, m_eff = _effective(sources[0], n), _effective(sources[1], m)
+    n_eff, m_eff = effective_rows(sources[0], n), effective_rows(sources[1], m)
     found = []
     for c in range(k):
         q, r = float(a[c] / n), float(b[c] / m)
@@ -388,20 +400,15 @@ def _shares(
                 p_adjusted=float(p[c]),
             )
         )
+    cells = _Cells(code[:n], code[n:], tuple(labels), pooled)
     return Shares(
         value=float(distance[0]),
+        interval=cells.interval(cells.tv(), level, seed),
         floor=float(distance[1:].mean()),
         floor_q95=float(np.quantile(distance[1:], 0.95)),
         p_value=p_value(float(chi[0]), chi[1:], "upper", tie=1e-9 * max(1.0, float(chi[0]))),
         groups=tuple(sorted(found, key=lambda s: (s.synthetic - s.real, s.label))),
     )
-
-
-def _effective(source: np.ndarray | None, n: int) -> float:
-    """Kish's number of independent rows, if rows of one source were all alike."""
-    if source is None:
-        return float(n)
-    return float(n**2 / (np.bincount(source).astype(np.float64) ** 2).sum())
 
 
 def _gap(

@@ -137,6 +137,9 @@ def test_exact_duplicates() -> None:
     assert got.pairs == ((1, 1), (0, 2), (1, 3))
     assert got.repeated == 1
     assert exact_duplicates([1], [2]).value == 0.0
+    # None of 100: the rule of three, and half of the error on the other side.
+    none = exact_duplicates([1], [2] * 100).interval
+    assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 100)))
 
 
 @pytest.mark.parametrize("empty", [([], ["a"]), (["a"], [])])

@@ -364,18 +364,18 @@ def test_the_mean_shift_interval_of_a_handful_of_values_is_finite() -> None:
     assert found.method.endswith("Student")
 
 
-@pytest.mark.parametrize("test", [total_variation, jensen_shannon_labels])
+@pytest.mark.parametrize("test", [total_variation, jensen_shannon_labels, psi_labels])
 @pytest.mark.parametrize(
     "other", [(0.4, 0.3, 0.2, 0.1), (0.36, 0.3, 0.2, 0.14), (0.1, 0.2, 0.3, 0.4)]
 )
 def test_label_intervals_cover(test: Callable, other: tuple[float, ...]) -> None:
     rng = np.random.default_rng(14)
     p, q = np.array([0.4, 0.3, 0.2, 0.1]), np.array(other)
-    truth = (
-        np.abs(p - q).sum() / 2
-        if test is total_variation
-        else float(jensenshannon(p, q, base=2)) ** 2
-    )
+    truth = {
+        total_variation: np.abs(p - q).sum() / 2,
+        jensen_shannon_labels: float(jensenshannon(p, q, base=2)) ** 2,
+        psi_labels: float(((p - q) * np.log(p / q)).sum()),
+    }[test]
     runs = 250
     hits = 0
     for r in range(runs):
@@ -521,7 +521,12 @@ def test_numeric_drift_equals_the_single_functions() -> None:
     assert (found.psi, found.psi_null_mean, found.psi_critical) == pytest.approx(
         (float(stability), stability.null_mean, stability.critical)
     )
-    assert found.js == pytest.approx(float(jensen_shannon(x, y, permutations=1)))
+    divergence = jensen_shannon(x, y, permutations=1)
+    assert found.js == pytest.approx(float(divergence))
+    assert (found.psi_ci, found.js_ci) == (stability.ci, divergence.ci)
+    # 1,500 values: both look at 512 of them, and the interval is of what they show.
+    assert found.ks_ci == ks.ci
+    assert found.ks_ci.low < found.ks < found.ks_ci.high
     assert found.mean_shift == pytest.approx((y.mean() - x.mean()) / x.std(ddof=1))
     assert found.sd_ratio == pytest.approx(y.std(ddof=1) / x.std(ddof=1))
 
@@ -621,6 +626,10 @@ def test_labels_that_came_and_went() -> None:
     assert disjoint.total_variation == 1.0
     assert disjoint.jensen_shannon == pytest.approx(1.0)
     assert disjoint.chi_square == pytest.approx(50.0)
+    labels = list("aab") * 9, list("abb") * 8
+    both = categorical_drift(*labels)
+    assert both.jensen_shannon_ci == jensen_shannon_labels(*labels, permutations=1).ci
+    assert both.psi_ci == psi_labels(*labels, permutations=1).ci
 
 
 def test_identical_labels() -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from evalsuite.metrics.distribution.copying import newcombe_interval
 from evalsuite.metrics.drift.categorical import categorical_drift
 from evalsuite.metrics.drift.multiplicity import adjust_pvalues
 from evalsuite.metrics.drift.table import drift_tests, infer_kind, text_properties
@@ -121,6 +122,12 @@ def test_missing_share_is_fishers_test() -> None:
     found = drift_tests(a, b)["x"]
     expected = stats.fisher_exact([[2, 3], [1, 5]]).pvalue
     assert found.missing_p_value == pytest.approx(expected)
+    assert found.missing_ci == newcombe_interval(1 / 6, 6, 2 / 5, 5, 0.95)
+    # Rows of one group count as one.
+    names = {"groups_real": list("aabbc"), "groups_synthetic": list("uvwwxy")}
+    grouped = drift_tests(a, b, **names, permutations=9)["x"].missing_ci
+    assert grouped == newcombe_interval(1 / 6, 36 / 8, 2 / 5, 25 / 9, 0.95)
+    assert drift_tests({"x": [1.0, 2.0]}, {"x": [1.0, 3.0]})["x"].missing_ci is None
     ks = numeric_drift([1, 2, 4], [1, 3, 4, 5, 6]).ks_p
     assert found.p_value == pytest.approx(min(1, 2 * min(ks, expected)))
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from evalsuite.metrics.distribution.copying import newcombe_interval
 from evalsuite.metrics.distribution.kernel import kernel_distance
+from evalsuite.metrics.drift.categorical import total_variation
 from evalsuite.metrics.utility.subgroups import SubgroupReport, subgroup_tests
 
 if TYPE_CHECKING:
@@ -58,11 +59,16 @@ def by_label(report: SubgroupReport) -> dict:
 
 
 def test_label_shift_is_seen_in_the_shares_and_not_in_the_gaps() -> None:
-    got = run(side({"a": 300, "b": 200, "c": 100}, 0), side({"a": 100, "b": 200, "c": 300}, 1))
+    sides = (
+        side({"a": 300, "b": 200, "c": 100}, 0),
+        side({"a": 100, "b": 200, "c": 300}, 1),
+    )
+    got = run(*sides)
     # 2/6 too little a, 2/6 too much c.
     assert got.shares.value == pytest.approx(1 / 3)
     assert got.shares.value > 4 * got.shares.floor_q95
     assert got.shares.p_value == 0.01
+    assert got.shares.interval == total_variation(sides[0][1], sides[1][1]).ci
     assert [s.label for s in got.shares.groups] == ["a", "b", "c"]
     share = by_label(got)
     assert share["a"].ratio == pytest.approx(1 / 3)
