@@ -484,14 +484,12 @@ def _scatter(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # while they are in the cache, so that no copy of all rows is made.
     mean = x.mean(dim=0)
     n, d = x.shape
-    rows, centre = x.numpy(), mean.numpy()
-    strip = np.empty((min(n, max(1, _STRIP // d)), d))
+    strip = x.new_empty((min(n, max(1, _STRIP // d)), d))
     lower = np.zeros((d, d), order="F")
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, n, len(strip)):
-            part = rows[start : start + len(strip)]
-            centred = np.subtract(part, centre, out=strip[: len(part)])
-            lower = dsyrk(1.0, centred.T, beta=1.0, c=lower, overwrite_c=1, lower=1)
+    for start in range(0, n, len(strip)):
+        part = x[start : start + len(strip)]
+        centred = torch.sub(part, mean, out=strip[: len(part)])
+        lower = dsyrk(1.0, centred.numpy().T, beta=1.0, c=lower, overwrite_c=1, lower=1)
     # The other triangle, in blocks: across a whole matrix each value is in another cache line.
     for i in range(0, d, _BLOCK):
         here = slice(i, i + _BLOCK)
@@ -547,7 +545,8 @@ def _congruent(S: npt.NDArray[np.float64], L: npt.NDArray[np.float64]) -> npt.ND
     """
     d = len(S)
     if d <= _BLOCK:
-        return lapack.dsygst(S, L, itype=2, lower=1)[0]
+        small: npt.NDArray[np.float64] = lapack.dsygst(S, L, itype=2, lower=1)[0]
+        return small
     h = d // 2
     out = np.empty((d, d), order="F")
     half = dsymm(0.5, S[h:, h:], L[h:, :h], lower=1)
