@@ -520,6 +520,7 @@ _OPERATIONS: dict[str, str] = {
         "pitch": "audio.effects:Pitch",
         "rand_augment": "image.augment:RandAugment",
         "reinhard": "correction.image:Reinhard",
+        "replace_entities": "privacy.entities:ReplaceEntities",
         "replace_pii": "privacy.text:ReplacePII",
         "room": "audio.effects:Room",
         "shoebox_room": "audio.room:ShoeboxRoom",

@@ -357,7 +357,7 @@ class ReplacePII:
             If it is shorter than 16 bytes.
         """
         bound = copy(self)
-        bound._key = _long_enough(key)
+        bound._key = long_enough(key)
         return bound
 
     def sample_params(self, rng: np.random.Generator) -> Params:  # noqa: ARG002 - the protocol's
@@ -372,7 +372,7 @@ class ReplacePII:
         UsageError
             If there is no key.
         """
-        key = self._key if self._key is not None else _key_of_environment()
+        key = self._key if self._key is not None else key_of_environment()
         parts, last = [], 0
         for span in find_pii(value, self.kinds):
             parts += [value[last : span.start], _surrogate(span, value[span.start : span.end], key)]
@@ -380,23 +380,37 @@ class ReplacePII:
         return "".join([*parts, value[last:]])
 
 
-def _key_of_environment() -> bytes:
+def key_of_environment() -> bytes:
+    """Give the key of surrogates.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or it is too short.
+    """
     key = os.environ.get(KEY_VARIABLE, "")
     if not key:
         raise UsageError(
             f"surrogates need a key: set {KEY_VARIABLE}, for example to what `python -c 'import "
             "secrets; print(secrets.token_hex(32))'` prints, and keep it secret"
         )
-    return _long_enough(key.encode())
+    return long_enough(key.encode())
 
 
-def _long_enough(key: bytes) -> bytes:
+def long_enough(key: bytes) -> bytes:
+    """Give the key, if it cannot be found by trying.
+
+    Raises
+    ------
+    UsageError
+        If it is shorter than 16 bytes.
+    """
     if len(key) < _MIN_KEY:
         raise UsageError(f"the key has {len(key)} bytes: {_MIN_KEY} or more are needed")
     return key
 
 
-class _Stream:
+class Stream:
     """Keyed numbers that belong to one value."""
 
     def __init__(self, key: bytes, kind: str, value: str) -> None:
@@ -405,19 +419,22 @@ class _Stream:
         )
 
     def below(self, n: int) -> int:
+        """Give a number below n."""
         # 256 bits are enough for what is drawn here: 34 digits take 113.
         self._rest, value = divmod(self._rest, n)
         return value
 
     def digits(self, n: int) -> str:
+        """Give n digits."""
         return "".join(str(self.below(10)) for _ in range(n))
 
     def word(self) -> str:
+        """Give ten letters and digits."""
         return f"{self.below(2**40):010x}"
 
 
 def _surrogate(span: Span, shown: str, key: bytes) -> str:
-    stream = _Stream(key, span.kind, span.value)
+    stream = Stream(key, span.kind, span.value)
     digits = _digits(_plain(shown))
     match span.kind:
         case "email":
@@ -443,7 +460,7 @@ def _surrogate(span: Span, shown: str, key: bytes) -> str:
             start = "999" if span.value.startswith("+") else "000"
             return _into(shown, start + stream.digits(len(digits) - 3))
         case "date":
-            return _moved(shown, _Stream(key, "days", ""))
+            return _moved(shown, Stream(key, "days", ""))
 
 
 def _into(shown: str, characters: str | Sequence[str]) -> str:
@@ -452,7 +469,7 @@ def _into(shown: str, characters: str | Sequence[str]) -> str:
     return "".join(next(rest) if c.isalnum() else c for c in shown)
 
 
-def _moved(shown: str, stream: _Stream) -> str:
+def _moved(shown: str, stream: Stream) -> str:
     """Move a date; the same number of days for all, so that the time between two stays."""
     match = _DATE.match(_plain(shown) + "日")  # where 日 ends it, it is not part of it
     if match is None or (day := _date_of(match)) is None:
