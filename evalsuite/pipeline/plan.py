@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.dataset import group_of
 from ..encoders import Encoded, encode, load_encoder
 from ..errors import DataError, UsageError
+from .chains import Chain, hands_down
 from .ties import AudioText, ImageText, ImageTextAudio
 
 if TYPE_CHECKING:
@@ -260,6 +261,19 @@ def make_plan(
                 plan.language = spoken
     if pictures is not None and speech is not None:
         plan.ties.append(ImageTextAudio(pictures, speech))
+    elif policy.ties.image_text and hands_down(sides):
+        if pictures is None:
+            from ..encoders.imagetext import load_image_text
+
+            pictures = ImageText(
+                load_image_text(
+                    policy.ties.image_text,
+                    device=device,
+                    allow_download=allow_download,
+                    cache=cache,
+                )
+            )
+        plan.ties.append(Chain(pictures))
     return plan
 
 

@@ -19,9 +19,10 @@ from evalsuite.errors import UsageError
 from evalsuite.gate.comparison import Comparison
 from evalsuite.gate.findings import Status
 from evalsuite.generators import Corrupt, generate_folder
-from evalsuite.pipeline.compare import _ranking, best_verdict, compare
+from evalsuite.pipeline.compare import _ranking, best_verdict, compare, knob_doses
 from evalsuite.pipeline.demo import cells, write_folder
 from evalsuite.report.comparison import OUTPUTS, write_comparison
+from evalsuite.report.redact import redact_comparison
 
 N = 100
 
@@ -152,3 +153,44 @@ def test_command(home: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "1" / "report.html").is_file()
     data = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert data["columns"][0]["scores"]["weak"]["gap"] is not None
+
+
+def test_knobs_are_read_from_the_records(home: Path) -> None:
+    sets = [home / n for n in ("blur1", "blur3", "copies")]
+    names = ["blur1", "blur3", "copies"]
+    assert knob_doses(sets, names, ["severity", "copies=0"]) == ("severity", [1.0, 3.0, 0.0])
+    assert knob_doses(sets[:2], names[:2], ["severity", "blur3=2.5"])[1] == [1.0, 2.5]
+    for knobs, told in (
+        (["severity"], "nothing says the dose of 'copies': its records have no number 'severity'"),
+        (["blur1=1"], "give it as --knob blur3=VALUE"),
+        (["severity", "kind"], "one knob at a time"),
+        (["who=1"], "no candidate is called 'who'"),
+        (["blur1=much"], "'much' is no number"),
+        (["blur1=nan"], "must be finite"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            knob_doses(sets, names, knobs)
+    with pytest.raises(UsageError, match="not both"):
+        compare(home / "real", sets, doses=[1, 2, 3], knobs=["severity"])
+
+
+def test_a_steady_response_has_a_narrow_interval(found: Comparison) -> None:
+    kid = next(c for c in found.columns if c.metric == "kid")
+    assert kid.monotone is not None
+    assert kid.monotone_ci is not None
+    assert kid.monotone_ci.low <= kid.monotone <= kid.monotone_ci.high <= 1
+    assert kid.monotone_ci.low > 0.5  # blur 0, 1, 3: no resampling puts them in another order
+
+
+def test_a_redacted_comparison_names_nobody(found: Comparison) -> None:
+    named = found.model_copy(update={"command": "evalsuite compare /home/ann/real /home/ann/b"})
+    assert json.dumps(found.candidates[0].name) in named.model_dump_json()
+    hidden = redact_comparison(named).model_dump_json()
+    for candidate in found.candidates:
+        assert json.dumps(candidate.name) not in hidden  # in quotes: “n_exact_copies” is a key
+    assert "/home" not in hidden
+    kept = redact_comparison(named, names=False)
+    assert [c.name for c in kept.candidates] == [c.name for c in found.candidates]
+    again = redact_comparison(named)
+    assert [c.rank for c in again.candidates] == [c.rank for c in found.candidates]
+    assert set(again.columns[0].scores) == {c.name for c in again.candidates}

@@ -21,6 +21,7 @@ from evalsuite.gate.findings import (
     Interval,
     MapPoint,
     Message,
+    Null,
     Problem,
     Reason,
     Status,
@@ -110,10 +111,41 @@ def make_finding(
         matched=matched, gap_ratio=ratio, gap=gap, gap_unit=gap_unit,
         gap_ci=Interval(low=gap - half, high=gap + half, method="delete-half jackknife"),
         min_detectable_gap=0.45 * limit, n_required=2400 if status is Status.INCONCLUSIVE else None,
+        null=Null(observed=matched, permutations=499,
+                  values=tuple(sorted(median + spread * rng.gauss(0, 1) for _ in range(80)))),
         p_value=p, p_method="label permutation", p_adjusted=min(1.0, 6 * p), detected=share > 0.4,
         tolerance=tolerance, status=status, message=message,
         details={"standard_error": half / 2, "matched_size": n // 2},
     )  # fmt: skip
+
+
+def _worth_and_chain() -> list[Finding]:
+    """Make a learning curve, and three hops of a chain."""
+    curve = [
+        {"added": n, "score": 0.8 + gain, "gain": gain, "low": gain - 0.02, "high": gain + 0.03}
+        for n, gain in ((0, 0.0), (50, 0.02), (100, 0.03), (200, 0.035), (400, 0.04))
+    ]
+    shared: dict[str, Any] = {"n_real": 400, "n_synthetic": 400}
+    worth = Finding(
+        kind="distribution", modality="image", metric="utility", encoder="efficientnet_lite0",
+        value=0.93, unit="accuracy for accuracy", higher_is_better=True, best=1.0, gap=0.07,
+        gap_ci=Interval(low=0.02, high=0.12, method="bootstrap-percentile"),
+        gap_unit="share of accuracy lost", **shared,
+        details={"curve": curve, "trained_on": 240, "tested_on": 160, "chance": 0.5,
+                 "synthetic_to_real": 0.74, "real_to_real": 0.8, "left_out_copies": 2,
+                 "left_out_other_classes": 0, "next": 1000, "next_gain": 0.01,
+                 "next_low": -0.01, "next_high": 0.03},
+    )  # fmt: skip
+    hops = [
+        Finding(
+            kind="tie", modality="image+audio+text", metric="chain_loss", encoder="conse, whisper",
+            slice=hop, value=at, unit="matched to shuffled", higher_is_better=True, best=1.0,
+            gap=loss, gap_ci=Interval(low=loss - 0.05, high=loss + 0.05, method="student"),
+            gap_unit="share of the agreement", **shared,
+        )
+        for hop, at, loss in (("text", 0.9, 0.1), ("audio", 0.6, 0.3))
+    ]  # fmt: skip
+    return [worth, *hops]
 
 
 def _attribute_findings(
@@ -192,6 +224,7 @@ def build_result(
     findings += attributes
     lost = 9 if kind == "fail" else 2
     findings += [_integrity(0, 400, "real"), _integrity(lost, 409, "synthetic")]
+    findings += _worth_and_chain()
     if extra_findings:  # as many as asked for, of forty kinds: making each anew takes long
         kinds = [make_finding(s, rng.uniform(0, 1.5), rng, splits=20) for s in _SPECS * 5]
         findings += [
