@@ -8,13 +8,23 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from evalsuite.strict_yaml import read_mapping, read_text
 
 from .combine import Compose
 from .folder import FolderReport, ItemLike, generate_folder
+from .null import duplicates, resampled
 from .protocol import (
+    Item,
     Operation,
     RecipeError,
     operation_class,
@@ -25,6 +35,50 @@ from .protocol import (
 
 _NESTED = ("operation", "operations")
 """Arguments of these names hold steps."""
+
+
+class Drawn(BaseModel):
+    """Which items a recipe works on, in place of each once: the null generators of items.
+
+    Parameters
+    ----------
+    kind : {"resampled", "duplicates"}
+        See :func:`~.null.resampled` and :func:`~.null.duplicates`.
+    n : int
+        How many items.
+    distinct : int, optional
+        How many different ones among them; ``duplicates`` needs it.
+    replace : bool
+        Whether ``resampled`` may draw an item twice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["resampled", "duplicates"]
+    n: int = Field(ge=1)
+    distinct: int | None = Field(default=None, ge=1)
+    replace: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Drawn:
+        if (self.kind == "duplicates") != (self.distinct is not None):
+            raise ValueError("distinct is for duplicates, which need it")
+        if self.kind == "duplicates" and self.replace:
+            raise ValueError("replace is for resampled")
+        return self
+
+    def of(self, items: Iterable[ItemLike], seed: int) -> Iterable[Item]:
+        """Draw the items.
+
+        Raises
+        ------
+        DataError
+            If there are too few.
+        """
+        given = [item if isinstance(item, Item) else Item(*item) for item in items]
+        if self.distinct is not None:
+            return duplicates(given, self.n, distinct=self.distinct, seed=seed)
+        return resampled(given, self.n, seed=seed, replace=self.replace)
 
 
 class Recipe(BaseModel):
@@ -40,6 +94,9 @@ class Recipe(BaseModel):
         Settles everything that is drawn.
     variants : int
         Children per item.
+    items : Drawn, optional
+        ``{kind: resampled, n: 100}`` or ``{kind: duplicates, n: 100, distinct: 10}``; by default
+        every item once.
     steps : list
         Operations, one after the other. Each is a mapping with one key, the operation's name, over
         its arguments (``corrupt: {kind: fog, severity: 3}``), or the name alone.
@@ -57,6 +114,7 @@ class Recipe(BaseModel):
     name: str = ""
     seed: int
     variants: int = Field(default=1, ge=1)
+    items: Drawn | None = None
     steps: list[dict[str, Any] | str] = Field(min_length=1)
 
     @field_validator("steps")
@@ -85,7 +143,7 @@ class Recipe(BaseModel):
         """
         return generate_folder(
             self.operation(),
-            items,
+            items if self.items is None else self.items.of(items, self.seed),
             out_dir,
             seed=self.seed,
             variants=1 if n is not None else self.variants,
@@ -128,7 +186,7 @@ def recipe_schema() -> dict[str, Any]:
     """Give the JSON Schema of a recipe, for editors that complete and check YAML."""
     schema = Recipe.model_json_schema()
     step: dict[str, Any] = {"oneOf": [{"enum": list(operation_names())}]}
-    definitions: dict[str, Any] = {"step": step}
+    definitions: dict[str, Any] = {**schema.pop("$defs", {}), "step": step}
     for name in operation_names():
         arguments = _arguments(name).model_json_schema()
         definitions.update(arguments.pop("$defs", {}))

@@ -1,8 +1,8 @@
 """Hops of a cross-modal chain: models of yours, captions of facts, and the way back to a label.
 
 A chain is a :class:`~evalsuite.generators.Chain` of such hops, for example image → caption →
-speech → transcript → label → image. Generators load no models: a captioner, recogniser or painter
-is given as a function.
+speech → transcript → label → image. A captioner, recogniser or painter of your own is given as a
+function.
 """
 
 from __future__ import annotations

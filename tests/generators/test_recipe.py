@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 
 import jsonschema
@@ -143,6 +145,10 @@ def test_files_are_read_with_care(tmp_path: Path) -> None:
 
 
 def test_the_schema_accepts_what_is_valid_and_refuses_what_is_not() -> None:
+    drawn = {"version": 1, "seed": 1, "items": {"kind": "resampled", "n": 3}, "steps": ["identity"]}
+    jsonschema.validate(drawn, recipe_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**drawn, "items": {"kind": "all"}}, recipe_schema())
     schema = recipe_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     check = jsonschema.Draft202012Validator(schema)
@@ -156,3 +162,28 @@ def test_the_schema_accepts_what_is_valid_and_refuses_what_is_not() -> None:
         steps("{noise: {}, identity: {}}"),
     ):
         assert not check.is_valid(yaml.safe_load(wrong)), wrong
+
+
+def test_null_generators_of_items_stand_in_a_recipe(tmp_path: Path) -> None:
+    items = [Item(f"i{k}", Image.new("L", (8, 8), 20 * k), split="train") for k in range(10)]
+    form = "{{version: 1, seed: 3, items: {}, steps: [identity]}}"
+
+    def parents(drawn: str, folder: str) -> list[str]:
+        recipe = parse_recipe(form.format(drawn))
+        assert recipe.run(items, tmp_path / folder).n_written == recipe.items.n  # type: ignore[union-attr]
+        rows = (tmp_path / folder / "metadata.jsonl").read_text().splitlines()
+        return [json.loads(row)["parents"][0] for row in rows]
+
+    few = parents("{kind: duplicates, n: 12, distinct: 3}", "duplicates")
+    assert sorted(Counter(few).values()) == [4, 4, 4]
+    sample = parents("{kind: resampled, n: 6}", "resampled")
+    assert len(set(sample)) == 6
+    assert len(parents("{kind: resampled, n: 30, replace: true}", "again")) == 30
+    for wrong, message in (
+        ("{kind: duplicates, n: 3}", "distinct is for duplicates"),
+        ("{kind: resampled, n: 3, distinct: 2}", "distinct is for duplicates"),
+        ("{kind: resampled, n: 0}", "greater than or equal to 1"),
+        ("{kind: resample, n: 3}", "resampled"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            parse_recipe(form.format(wrong))
