@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .protocol import Item, Modality, Params, derive_seed, draw_seed, rng_of, suggestion
+from .protocol import Audio, Item, Modality, Params, derive_seed, draw_seed, rng_of, suggestion
+from .text.units import is_word, units
 
 NoiseKind: TypeAlias = Literal["uniform", "shuffle"]
+_NOISED = (Modality.IMAGE, Modality.AUDIO, Modality.TEXT)
 
 
 class Identity:
@@ -56,55 +58,83 @@ class Identity:
 
 
 class Noise:
-    """Replace every image by noise of its size and mode: the ceiling of any gap.
+    """Replace every sample by noise of its size: the ceiling of any gap.
 
     Parameters
     ----------
     kind : {"uniform", "shuffle"}
-        ``uniform`` noise has nothing of the image. ``shuffle`` puts its pixels in random order: the
-        histogram stays exactly, the content is gone; what sees no gap here sees only colours.
+        ``uniform`` noise has nothing of the sample: pixels of any value, white noise at the level
+        of the sound, letters of the alphabet in place of letters. ``shuffle`` puts pixels, samples
+        or words in random order: the histogram stays exactly, the content is gone; what sees no gap
+        here sees only colours, levels or words.
+    modality : str
+        ``image``, ``audio`` or ``text``. In scripts without spaces a character is a word.
 
     Raises
     ------
     ValueError
-        If the kind is unknown.
+        If the kind or the modality is unknown.
     """
 
     name: ClassVar[str] = "noise"
     version: ClassVar[int] = 1
-    input: ClassVar[Modality] = Modality.IMAGE
-    output: ClassVar[Modality] = Modality.IMAGE
 
-    def __init__(self, kind: NoiseKind = "uniform") -> None:
+    def __init__(self, kind: NoiseKind = "uniform", modality: str = Modality.IMAGE) -> None:
         if kind not in get_args(NoiseKind):
             raise ValueError(f"unknown noise {kind!r}{suggestion(kind, get_args(NoiseKind))}")
+        if modality not in _NOISED:
+            raise ValueError(f"no noise of modality {modality!r}{suggestion(modality, _NOISED)}")
         self.kind = kind
+        self.input = self.output = Modality(modality)
 
     @property
     def params(self) -> Params:
-        """The kind."""
-        return {"kind": self.kind}
+        """The kind and the modality."""
+        return {"kind": self.kind, "modality": str(self.input)}
 
     def sample_params(self, rng: np.random.Generator) -> Params:
         """Draw the noise's seed."""
         return {"seed": draw_seed(rng)}
 
-    def apply(self, value: Image.Image, params: Params) -> Image.Image:
+    def apply(self, value: Any, params: Params) -> Any:
         """Make noise.
 
         Raises
         ------
         ValueError
-            If the image is neither ``L`` nor ``RGB``.
+            If an image is neither ``L`` nor ``RGB``.
         """
+        rng = rng_of(params["seed"])
+        shuffled = self.kind == "shuffle"
+        if isinstance(value, str):
+            return _words_of_noise(value, rng, shuffled=shuffled)
+        if isinstance(value, Audio):
+            if shuffled:
+                return Audio(rng.permutation(value.samples), value.rate)
+            level = float(np.sqrt(np.mean(np.square(value.samples, dtype=np.float64))))
+            noise = rng.uniform(-1, 1, value.samples.size) * min(1.0, level * np.sqrt(3))
+            return Audio(noise.astype(np.float32), value.rate)
         if value.mode not in {"L", "RGB"}:
             raise ValueError(f"noise takes an image of mode L or RGB, got {value.mode}")
-        rng = rng_of(params["seed"])
         pixels = np.array(value)
-        if self.kind == "uniform":
+        if not shuffled:
             return Image.fromarray(rng.integers(256, size=pixels.shape, dtype=np.uint8))
         flat = pixels.reshape(value.width * value.height, -1)
         return Image.fromarray(rng.permutation(flat).reshape(pixels.shape))
+
+
+def _words_of_noise(text: str, rng: np.random.Generator, *, shuffled: bool) -> str:
+    """Put the words of a text in random order, or other letters in place of its own."""
+    if not shuffled:
+        letters = (chr(ord("a") + k) for k in rng.integers(26, size=len(text)).tolist())
+        pairs = zip(text, letters, strict=True)
+        return "".join(drawn if c.isalnum() else c for c, drawn in pairs)
+    found = units(text)
+    at = [i for i, unit in enumerate(found) if is_word(unit)]
+    moved = [found[i] for i in rng.permutation(at)] if at else []
+    for i, word in zip(at, moved, strict=True):
+        found[i] = word
+    return "".join(found)
 
 
 def resampled(items: Sequence[Item], n: int, *, seed: int, replace: bool = False) -> Iterator[Item]:

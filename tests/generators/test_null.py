@@ -7,7 +7,16 @@ import pytest
 from PIL import Image
 
 from evalsuite.errors import DataError
-from evalsuite.generators import Identity, Item, Noise, duplicates, produce, resampled
+from evalsuite.generators import (
+    Audio,
+    Identity,
+    Item,
+    Noise,
+    duplicates,
+    produce,
+    replay,
+    resampled,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +59,36 @@ def test_shuffled_pixels_keep_the_histogram_and_lose_the_place(mode: str) -> Non
     assert sorted(made.get_flattened_data()) == sorted(image.get_flattened_data())
     a, b = (np.asarray(i, float).reshape(10_000, -1)[:, 0] for i in (image, made))
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.05
+
+
+def test_sound_becomes_noise_of_its_level() -> None:
+    tone = Audio(0.3 * np.sin(np.arange(16_000) * 0.3).astype(np.float32), 16_000)
+    item = Item("a", audio=tone)
+    made, record = produce(Noise("uniform", "audio"), item, seed=0)
+    rms = [np.sqrt(np.mean(x.samples.astype(float) ** 2)) for x in (tone, made)]
+    assert rms[1] == pytest.approx(rms[0], rel=0.02)
+    spectrum = np.abs(np.fft.rfft(made.samples)) ** 2
+    assert spectrum.max() < 15 * spectrum.mean(), "white: no line is left"
+    assert replay(record, tone).samples.tobytes() == made.samples.tobytes()
+    shuffled, _ = produce(Noise("shuffle", "audio"), item, seed=0)
+    np.testing.assert_allclose(np.sort(shuffled.samples), np.sort(tone.samples), atol=2e-5)
+    loud = Audio(np.sign(tone.samples), 16_000)
+    assert np.abs(Noise("uniform", "audio").apply(loud, {"seed": 1}).samples).max() <= 1
+
+
+def test_text_becomes_letters_or_words_without_order() -> None:
+    text = "The quick brown fox, 12 dogs! 太陽電池"
+    made, record = produce(Noise("uniform", "text"), Item("a", text=text), seed=0)
+    assert len(made) == len(text)
+    assert [c for c in made if not c.isalnum()] == [c for c in text if not c.isalnum()]
+    assert made != text
+    assert replay(record, text) == made
+    shuffled, _ = produce(Noise("shuffle", "text"), Item("a", text=text), seed=0)
+    assert Counter(shuffled) == Counter(text)
+    assert shuffled != text
+    assert Noise("shuffle", "text").apply("…", {"seed": 1}) == "…"
+    with pytest.raises(ValueError, match="no noise of modality 'label'"):
+        Noise("uniform", "label")
 
 
 def test_noise_refuses_what_it_does_not_know() -> None:

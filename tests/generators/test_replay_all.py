@@ -106,6 +106,8 @@ TABLE = {
 } | {
     f"add_noise {colour}": built("add_noise", colour=colour)
     for colour in ("pink", "brown", "blue", "violet")
+} | {
+    f"noise {modality}": built("noise", modality=modality) for modality in ("audio", "text")
 } | {f"cut_paste {mask}": built("cut_paste", mask=mask) for mask in ("ellipse", "box")}  # fmt: skip
 
 
