@@ -164,7 +164,7 @@ STUDIES = (
         "[first run](solar.md) is the one that the method was made with: what keeps a correction "
         "or not was changed after looking at it. These have other photographs, other halves and "
         "other seeds, and each was made once.",
-        (1, 2),
+        (1,),
         lambda run: _part(cells(), run, "L"),
     ),
     Study(
@@ -173,7 +173,7 @@ STUDIES = (
         f"{REAL} simulated images of textiles (conformal-clip-data), and {SYNTHETIC} others from "
         "which each faulty set is made; the labels are nominal, local and global defects. Nothing "
         "of the method was made with these images; each run was made once.",
-        (0, 1),
+        (0,),
         lambda run: _part(
             [(p, kind) for kind in ("nominal", "local", "global") for p in textiles(kind)],
             run,
@@ -217,7 +217,7 @@ def trained(
     from sklearn.preprocessing import StandardScaler
 
     def labelled(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-        found = looks.at(open_dataset(folder), folder.name)
+        found = looks.at(open_dataset(folder), folder.name, second=False)
         return found.features[encoder], np.array([str(s.label) for s in found.samples])
 
     judge_x, judge_y = labelled(parts["judge"])
@@ -270,10 +270,15 @@ def judged(
     modality: str,
     seed: int,
     facts: Mapping[str, Any],
+    changed: Mapping[str, Any] | None = None,
     probed: str | None = None,
 ) -> tuple[dict[str, str], str]:
-    """Run ``evalsuite correct`` on a case; give a row of the table, and the summary."""
-    policy = load_policy().model_copy(update={"seed": seed})
+    """Run ``evalsuite correct`` on a case; give a row of the table, and the summary.
+
+    ``changed`` are fields of the default policy, ``probed`` is the encoder that the probes of the
+    labels see by: without it, the policy's first.
+    """
+    policy = load_policy().model_copy(update={"seed": seed, **(changed or {})})
     result = correct(real, synthetic, out=out, using=using, policy=policy, modality=modality,
                      progress=False)  # fmt: skip
     looks = Looks(modality, policy, FeatureCache(), progress=False)
@@ -297,8 +302,11 @@ def judged(
     row["kid second look"] = gap(result, "kid", looks.second)
     for metric in ("precision", "coverage"):
         row[f"{metric} {looks.own[0]}"] = gap(result, metric, looks.own[0])
+    if probed is not None:
+        policy = policy.model_copy(update={"encoders": {modality: (probed,)}})
+        looks = Looks(modality, policy, FeatureCache(), progress=False)
     for probe in ("linear", "knn"):
-        found = trained(looks, probed or looks.own[0], parts, out / "corrected", probe)
+        found = trained(looks, looks.own[0], parts, out / "corrected", probe)
         row |= {f"{probe} before": found.before, f"{probe} after": found.after,
                 f"{probe} change": found.change, f"{probe} real": found.real}  # fmt: skip
     print(row, flush=True)
@@ -360,9 +368,9 @@ def study(name: str) -> None:
                 )
                 rows.append(row)
                 details.append(below(summary, f"{case.name}, run {run}"))
-        # After each run: a study takes long, and what is measured must not be lost.
-        written(rows, name)
-        write(f"correction/{name}.md", _page(this, rows, details))
+                # After each case: a study takes long, and what is measured must not be lost.
+                written(rows, name)
+                write(f"correction/{name}.md", _page(this, rows, details))
 
 
 def _page(this: Study, rows: Sequence[Mapping[str, str]], details: Sequence[str]) -> str:

@@ -62,6 +62,10 @@ def correct(
     for drifted in result.drifted[:SHOWN]:
         acting = ", ".join(drifted.corrections) or f"nothing here acts on it ({drifted.acts})"
         typer.echo(f"  drifted: {drifted.attribute} by {drifted.effect:.2g} real sd: {acting}")
+    if (more := len(result.drifted) - SHOWN) > 0:
+        typer.echo(f"  drifted: {more} more, in the summary")
+    if result.corrections:
+        typer.echo(f"  applied: {', '.join(c['name'] for c in result.corrections)}")
     for name, why in result.skipped:
         typer.echo(f"  not applied: {name}: {why}")
     for name, what in result.selections:
@@ -69,6 +73,11 @@ def correct(
     if result.n_failed:
         typer.echo(f"  {result.n_failed} samples could not be corrected and are left out")
     typer.echo(f"  gate: {result.verdict_before} before, {result.verdict_after or 'not run'} after")
+    if result.verdict_after is None:
+        typer.echo(f"report: {out / 'before' / 'report.html'}")
+    else:
+        typer.echo(f"corrected set: {out / 'corrected'} ({result.n_corrected} samples)")
+        typer.echo(f"report: {out / 'after' / 'report.html'}")
     typer.echo(f"summary: {out / 'summary.md'}")
     raise typer.Exit(result.exit_code)
 

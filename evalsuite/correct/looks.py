@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..encoders import Encoded, FeatureCache
     from ..gate.policy import Policy
 
+GRADE = "dnsmos_ovrl"
+"""The grade of quality that single recordings get."""
+
 
 class Looks:
     """The encoders that judge: the policy's, and one that shares nothing with them."""
@@ -85,6 +88,26 @@ class Looks:
             progress=self.progress,
             label=label,
         )
+
+    def grades(self, data: Dataset, part: Encoded) -> list[float]:
+        """Give the grade of quality of each sample of ``part``, which ``data`` was encoded to.
+
+        NaN where no speech is heard: such a recording has none.
+        """
+        from ..encoders.encode_media import encode_media
+        from ..encoders.speech import load_scorer
+
+        found = encode_media(
+            data,
+            "audio",
+            (),
+            scorers=[load_scorer("dnsmos")],
+            cache=self.cache,
+            progress=self.progress,
+            label="quality",
+        )
+        known = dict(zip((s.id for s in found.samples), found.attributes[GRADE], strict=True))
+        return [float(known.get(s.id, float("nan"))) for s in part.samples]
 
 
 def in_real_units(

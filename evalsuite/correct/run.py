@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import open_dataset
 from ..encoders import FeatureCache
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..gate.policy import Policy, load_policy
 from ..generators.correction.base import (
     correction_class,
@@ -120,6 +120,11 @@ def correct(
         "judge": looks.at(data["judge"], "judge"),
         "synthetic": looks.at(sides["synthetic"], "synthetic"),
     }
+    if len(seen["synthetic"]) < rules.min_samples:
+        raise DataError(
+            f"the synthetic set has {len(seen['synthetic'])} samples that can be used, and the "
+            f"policy asks for {rules.min_samples}: generate more"
+        )
     judged = partial(
         run_gate,
         homes["judge"],
@@ -191,9 +196,14 @@ def correct(
         whole = looks.at(made, "transformed")
         rows = list(range(len(whole)))
         for name in steps.selections:
-            kept, what = select(name, seen["calibration"], whole, rows, looks, keep, rules.seed)
-            rows = kept
+            rows, what = select(name, seen["calibration"], whole, (data["calibration"], made),
+                                rows, looks, keep, rules.seed)  # fmt: skip
             told.append((name, what))
+        if len(rows) < rules.min_samples:
+            raise DataError(
+                f"{', '.join(steps.selections)} kept {len(rows)} samples, and the policy asks for "
+                f"{rules.min_samples}: select less strictly, or generate more"
+            )
         from ..generators.selection.subset import judged as shape
 
         selected = shape(
@@ -274,6 +284,11 @@ def _modality(sides: Mapping[str, Dataset], wanted: str | None, steps: _Steps) -
         wanted = media[0]
     if wanted not in shared:
         raise UsageError(f"not both sets hold {wanted}; both hold {', '.join(shared)}")
+    if "quality" in steps.selections and wanted != "audio":
+        raise UsageError(
+            f"quality is a grade of speech, and there is none of {wanted}: on_manifold and "
+            "transport leave out what is unlike the real set"
+        )
     if wrong := sorted(inputs - {wanted}):
         raise UsageError(f"a correction of {', '.join(wrong)} does not fit {wanted}")
     return wanted

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from .looks import GRADE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,10 +23,15 @@ SELECTIONS = (
     "label_agreement",
     "match_lengths",
     "on_manifold",
+    "quality",
     "transport",
     "ulsif",
 )
 """What can be named beside the corrections: these keep some samples and change none."""
+
+
+DROPPED = 0.05
+"""Share of the real samples that ``quality`` would drop too."""
 
 
 def provenance(
@@ -52,12 +58,16 @@ def select(
     name: str,
     calibration: Encoded,
     whole: Encoded,
+    data: tuple[Dataset, Dataset],
     rows: Sequence[int],
     looks: Looks,
     keep: float,
     seed: int,
 ) -> tuple[list[int], str]:
-    """Select among ``rows``; give those that are left, and say what was done."""
+    """Select among ``rows``; give those that are left, and say what was done.
+
+    ``data`` is what ``calibration`` and ``whole`` were encoded from.
+    """
     from ..generators.selection import ratio, subset
 
     a = calibration.features[looks.own[0]]
@@ -75,6 +85,10 @@ def select(
         picked = subset.transport_subset(a, b, n)
     elif name == "on_manifold":
         picked = subset.on_manifold(a, b)
+    elif name == "quality":
+        real, made = (looks.grades(*of) for of in zip(data, (calibration, whole), strict=True))
+        picked = subset.within_real_scores(real, [made[i] for i in rows], share=DROPPED)
+        what = f"{GRADE} of the worst {DROPPED:.0%} of real samples or more; "
     elif name == "label_agreement":
         labels = [[s.label for s in part.samples] for part in (calibration, whole)]
         chosen = [labels[1][i] for i in rows]

@@ -347,8 +347,7 @@ def fit_chain(
                 skipped.append(
                     (
                         cls.name,
-                        f"it raises the gap to the calibration half ({now:.3g}, with it "
-                        f"{then:.3g})",
+                        f"it raises the gap to the calibration half ({_told(now, then)})",
                     )
                 )
                 continue
@@ -357,6 +356,15 @@ def fit_chain(
         current = made
         left = None if drifted is None else set(drifted(current))
     return FittedChain(tuple(fitted), tuple(skipped))
+
+
+def _told(now: float, then: float) -> str:
+    """Write two numbers with as many digits as tell them apart."""
+    for digits in range(3, 10):
+        told = f"{now:.{digits}g}", f"{then:.{digits}g}"
+        if told[0] != told[1]:
+            break
+    return f"{told[0]}, with it {told[1]}"
 
 
 def _after(correction: Correction, item: Item, seed: int, k: int) -> Item | None:

@@ -130,6 +130,10 @@ def test_a_missing_kind_is_not_mended_and_the_tool_says_so(
     )  # fmt: skip
     assert answer.exit_code == 1, answer.output
     assert answer.output.startswith("NOT IMPROVED")
+    assert "  applied: match_histogram\n" in answer.output
+    for kind, file in (("report", "after/report.html"), ("corrected set", "corrected")):
+        assert f"{kind}: {out / file}" in answer.output
+        assert (out / file).exists()
     assert (out / "summary.md").read_text().startswith("# Not improved")
 
 
@@ -243,6 +247,17 @@ def test_groups_stay_whole_and_held_out_splits_judge(home: Path, cell_items: lis
     few = open_dataset(written(items[:40], home / "few"))
     with pytest.raises(DataError, match="give more real data"):
         halves(few, rules)
+
+
+def test_too_few_samples_are_said_and_not_judged(
+    cell_items: list[Item], real: Path, dark: Path, policy: Path, cache: FeatureCache, home: Path
+) -> None:
+    few = written([small(i) for i in cell_items[120:140]], home / "a-few")
+    asked = {"policy": policy, "cache": cache, "progress": False}
+    with pytest.raises(DataError, match=r"the synthetic set has 20 samples .* asks for 30"):
+        correct(real, few, out=home / "a-few-out", **asked)
+    with pytest.raises(DataError, match=r"herding kept 6 samples, .* select less strictly"):
+        correct(real, dark, out=home / "strict-out", using=("herding",), keep=0.1, **asked)
 
 
 def test_wrong_arguments_are_named(real: Path, dark: Path, home: Path) -> None:
