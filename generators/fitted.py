@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -117,7 +117,11 @@ class Fitted:
 
 
 def training(
-    items: Iterable[Item], modality: Modality, *, labelled: bool
+    items: Iterable[Item],
+    modality: Modality,
+    *,
+    labelled: bool,
+    prepare: Callable[[Item, Any], Any] | None = None,
 ) -> tuple[dict[str, list[Any]], Params]:
     """Read what there is to learn from, by label, and note where it came from.
 
@@ -129,6 +133,8 @@ def training(
         The part that is learned.
     labelled : bool
         Whether every item must have a label; else all are under the label ``""``.
+    prepare : callable, optional
+        Makes of each item and its value what is kept, so that large values need not be.
 
     Returns
     -------
@@ -150,7 +156,7 @@ def training(
     for item in items:
         label = str(item.value(Modality.LABEL)) if labelled else ""
         value = item.value(modality)
-        found.setdefault(label, []).append(value)
+        found.setdefault(label, []).append(value if prepare is None else prepare(item, value))
         hashes.append(f"{label} {content_hash(value)}")
         splits.add(item.split)
     if not found:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
 from typing import ClassVar, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ...errors import DataError
+from ..fitted import Fitted, training
 from ..protocol import (
     Item,
-    LeakError,
     Modality,
     Operation,
     Params,
-    RecipeError,
-    content_hash,
     derive_seed,
-    draw_seed,
-    is_held_out,
     model_or_unfitted,
     rng_of,
-    to_json,
 )
 
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -60,7 +51,7 @@ class _Class:
         return x
 
 
-class ClassSampler:
+class ClassSampler(Fitted):
     """Draw images of a class from probabilistic PCA of its pixels.
 
     Each class has a model of its own: probabilistic PCA of the downsampled pixels; with
@@ -83,27 +74,8 @@ class ClassSampler:
     """
 
     name: ClassVar[str] = "class_sampler"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.LABEL
     output: ClassVar[Modality] = Modality.IMAGE
-
-    def __init__(
-        self,
-        classes: dict[str, _Class] | None = None,
-        facts: Params | None = None,
-        residual: float = 1.0,
-        **described: object,
-    ) -> None:
-        if classes is None or facts is None or described:
-            raise RecipeError(
-                "a class_sampler cannot be built from its description: load the fitted model with "
-                "ClassSampler.load(path), and give it as operation="
-            )
-        if not residual >= 0:
-            raise ValueError(f"residual must be 0 or more, got {residual}")
-        self._classes = classes
-        self._facts = facts
-        self.residual = float(residual)
 
     @classmethod
     def fit(
@@ -153,53 +125,38 @@ class ClassSampler:
                 "need size of 8 or more, components and mixtures of 1 or more; got "
                 f"size={size}, components={components}, mixtures={mixtures}"
             )
-        images: dict[str, list[Image.Image]] = {}
-        hashes: list[str] = []
-        splits: set[str | None] = set()
-        for item in items:
-            image = item.value(Modality.IMAGE)
+        if not residual >= 0:
+            raise ValueError(f"residual must be 0 or more, got {residual}")
+
+        def small(item: Item, image: Image.Image) -> Image.Image:
             if image.mode not in {"L", "RGB"}:
                 raise ValueError(f"item {item.id!r} has mode {image.mode}: convert it to L or RGB")
-            label = str(item.value(Modality.LABEL))
-            images.setdefault(label, []).append(
-                image.resize((size, size), Image.Resampling.BOX, reducing_gap=None)
-            )
-            hashes.append(f"{label} {content_hash(image)}")
-            splits.add(item.split)
-        if not images:
-            raise DataError("there are no items to learn from")
-        if len(splits) > 1 and any(map(is_held_out, splits)):
-            raise LeakError(
-                f"fit on one split: got items of {sorted(map(str, splits))}, and what a model "
-                "learns from a held-out split must not reach training"
-            )
+            return image.resize((size, size), Image.Resampling.BOX, reducing_gap=None)
+
+        images, facts = training(items, Modality.IMAGE, labelled=True, prepare=small)
         mode = "RGB" if any(i.mode == "RGB" for of in images.values() for i in of) else "L"
-        classes = {}
-        for label in sorted(images):
-            rows = np.stack([np.asarray(i.convert(mode), np.float64) / 255 for i in images[label]])
+        arrays: dict[str, npt.NDArray[np.float64]] = {}
+        for k, (label, of) in enumerate(images.items()):
+            rows = np.stack([np.asarray(i.convert(mode), np.float64) / 255 for i in of])
             if len(rows) < 3:
                 raise DataError(
                     f"class {label!r} has {len(rows)} images, at least 3 are needed: leave it out "
                     "or add some"
                 )
-            classes[label] = _fit_class(
-                rows.reshape(len(rows), -1),
-                components,
-                mixtures,
-                derive_seed(seed, label),
+            model = _fit_class(
+                rows.reshape(len(rows), -1), components, mixtures, derive_seed(seed, label)
             )
-        facts: Params = {
+            arrays |= {f"{k}.{name}": array for name, array in _arrays(model).items()}
+        facts |= {
             "size": size,
             "mode": mode,
             "components": components,
             "mixtures": mixtures,
+            "residual": float(residual),
             "seed": seed,
-            "images": {label: len(of) for label, of in sorted(images.items())},
-            # Sorted: the same images in another order are the same training set.
-            "training_sha256": sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
-            "held_out": sorted(s for s in splits if s is not None and is_held_out(s)),
+            "labels": list(images),
         }
-        return cls(classes, facts, residual)
+        return cls(facts, arrays)
 
     @classmethod
     def from_recipe(
@@ -224,31 +181,15 @@ class ClassSampler:
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes that it can draw."""
-        return tuple(self._classes)
-
-    @property
-    def held_out_sources(self) -> frozenset[str]:
-        """The held-out splits that it learned from."""
-        return frozenset(self._facts["held_out"])
+        return tuple(self._facts["labels"])
 
     @cached_property
-    def model_sha256(self) -> str:
-        """Hash of the fitted numbers."""
-        digest = sha256(to_json(self._facts).encode())
-        for label, model in self._classes.items():
-            digest.update(label.encode())
-            for array in _arrays(model).values():
-                digest.update(array.tobytes())
-        return digest.hexdigest()
-
-    @property
-    def params(self) -> Params:
-        """Where it comes from: settings, training set and fitted numbers, by hash."""
-        return {**self._facts, "residual": self.residual, "model_sha256": self.model_sha256}
-
-    def sample_params(self, rng: np.random.Generator) -> Params:
-        """Draw the sample's seed."""
-        return {"seed": draw_seed(rng)}
+    def _classes(self) -> dict[str, _Class]:
+        found = {}
+        for k, label in enumerate(self.labels):
+            arrays = {name: self._arrays[f"{k}.{name}"] for name in _Class.__dataclass_fields__}
+            found[label] = _Class(**{**arrays, "sigma": float(arrays["sigma"])})
+        return found
 
     def apply(self, value: str | int, params: Params) -> Image.Image:
         """Draw one image of a class.
@@ -261,50 +202,10 @@ class ClassSampler:
         model = self._classes.get(str(value))
         if model is None:
             raise ValueError(f"class {value!r} is not one it was fitted on: {list(self.labels)}")
-        x = model.draw(rng_of(params["seed"]), self.residual)
+        x = model.draw(rng_of(params["seed"]), self._facts["residual"])
         size, mode = self._facts["size"], self._facts["mode"]
         pixels = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
         return Image.fromarray(pixels.reshape((size, size, 3) if mode == "RGB" else (size, size)))
-
-    def save(self, path: str | Path) -> None:
-        """Write the model as ``.npz``, without pickle.
-
-        Raises
-        ------
-        ValueError
-            If the name does not end in ``.npz``.
-        """
-        path = Path(path)
-        if path.suffix != ".npz":
-            raise ValueError(f"the file's name must end in .npz, got {path.name}")
-        facts = to_json({**self._facts, "residual": self.residual, "labels": self.labels})
-        arrays = {
-            f"{i}.{name}": array
-            for i, model in enumerate(self._classes.values())
-            for name, array in _arrays(model).items()
-        }
-        np.savez(path, facts=np.array(facts), **arrays)  # type: ignore[arg-type]
-
-    @classmethod
-    def load(cls, path: str | Path) -> ClassSampler:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        DataError
-            If the file is not such a model.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                facts = json.loads(str(file["facts"]))
-                labels, residual = facts.pop("labels"), facts.pop("residual")
-                classes = {}
-                for i, label in enumerate(labels):
-                    arrays = {n: file[f"{i}.{n}"] for n in _Class.__dataclass_fields__}
-                    classes[label] = _Class(**{**arrays, "sigma": float(arrays["sigma"])})
-        except (KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
-            raise DataError(f"{path} is not a saved ClassSampler: {error}") from error
-        return cls(classes, facts, residual)
 
 
 def _arrays(model: _Class) -> dict[str, npt.NDArray[np.float64]]:

@@ -151,7 +151,7 @@ def test_it_replays_with_the_model_and_only_with_it(tmp_path: Path) -> None:
     other, _ = gaussian_items(50, "a", seed=1)
     sampler = ClassSampler.fit(items, size=8, components=3, mixtures=2, residual=0.5, seed=4)
     made, record = produce(sampler, items[0], seed=3)
-    assert record.operation["params"]["images"] == {"a": 50}
+    assert record.operation["params"]["counts"] == {"a": 50}
     sampler.save(tmp_path / "model.npz")
     loaded = ClassSampler.load(tmp_path / "model.npz")
     assert spec(loaded) == spec(sampler)
