@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-import datasets
-import evaluate
+from typing import Any
 
 from evalsuite.metrics.distribution.kernel import KERNELS, kernel_distance
-from evalsuite.metrics.evaluate_modules import TwoSided, matrix
+from evalsuite.metrics.evaluate_modules import _base
 
 
-class KernelDistance(TwoSided, evaluate.Metric):  # type: ignore[misc]
+class KernelDistance(_base.Features):
     """`kernel_distance` for `evaluate`; the kernel is the configuration's name."""
 
-    def _info(self) -> evaluate.MetricInfo:
+    about = (
+        "Squared maximum mean discrepancy over all pairs: the KID for Inception features. "
+        "Configurations: " + ", ".join(KERNELS) + "; polynomial by default. Best 0, lower is "
+        "better; unbiased (but for cmmd), so it can be below 0."
+    )
+    source = "Gretton et al. 2012; Bińkowski et al. 2018, arXiv:1801.01401"
+    least = "2"
+    options = (
+        "bandwidth: of the RBF kernels; by default the median distance. "
+        "With 4 vectors a side the output has a 95 % interval too."
+    )
+
+    def _info(self) -> Any:
         if self.config_name not in {"default", *KERNELS}:
             raise ValueError(
                 f"the configuration is a kernel: one of {', '.join(KERNELS)}; got "
                 f"{self.config_name!r}"
             )
-        vectors = datasets.Sequence(datasets.Value("float64"))
-        return evaluate.MetricInfo(
-            description="Squared maximum mean discrepancy over all pairs: the KID for Inception "
-            "features. Configurations: " + ", ".join(KERNELS) + "; polynomial by default. Best 0, "
-            "lower is better; unbiased (but for cmmd), so it can be below 0.",
-            citation="Gretton et al. 2012; Bińkowski et al. 2018, arXiv:1801.01401",
-            inputs_description="""
-Feature vectors of one length, at least 2 on each side.
+        return super()._info()
 
-predictions: synthetic features.
-references: real features; need not be as many.
-bandwidth: of the RBF kernels; by default the median distance.
-
-The output has kernel_distance and, from 4 vectors a side, kernel_distance_low and _high: a 95 %
-interval of the population's distance.
-""",
-            features=datasets.Features({"predictions": vectors, "references": vectors}),
-        )
-
-    def _compute(
-        self,
-        predictions: list[list[float] | None],
-        references: list[list[float] | None],
-        *,
-        bandwidth: float | None = None,
+    def measure(
+        self, real: _base.Floats, synthetic: _base.Floats, *, bandwidth: float | None = None
     ) -> dict[str, float]:
-        result = kernel_distance(
-            matrix(references, "references"),
-            matrix(predictions, "predictions"),
-            "polynomial" if self.config_name == "default" else self.config_name,
-            bandwidth=bandwidth,
-        )
-        out = {"kernel_distance": result.value}
-        if result.ci is not None:
-            out |= {"kernel_distance_low": result.ci.low, "kernel_distance_high": result.ci.high}
-        return out
+        """Give the numbers."""
+        kernel = "polynomial" if self.config_name == "default" else self.config_name
+        result = kernel_distance(real, synthetic, kernel, bandwidth=bandwidth)
+        return _base.number("kernel_distance", result.value, result.ci)

@@ -1,0 +1,1 @@
+"""The `evaluate` module of `frechet_distance_infinity`."""

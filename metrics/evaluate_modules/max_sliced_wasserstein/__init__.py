@@ -1,0 +1,1 @@
+"""The `evaluate` module of `max_sliced_wasserstein`."""
