@@ -19,8 +19,10 @@ def test_every_listed_metric_has_its_function() -> None:
     assert table["name"].is_unique
     assert set(table["function"]) <= set(evalsuite.metrics.__all__)
     assert set(table["direction"]) == {"lower", "higher", "near best"}
-    for text in ("blind_to", "reference"):
+    for text in ("blind_to", "reference", "interval"):
         assert (table[text].str.len() > 3).all()
+    without = set(table["name"][table["interval"].str.startswith("none")])
+    assert without == {"ndb", "clip_score", "ref_clip_score", "label_leakage"}
 
 
 def test_the_gates_metrics_are_listed_with_the_same_direction() -> None:

@@ -17,10 +17,10 @@ def test_the_table_lists_every_metric_as_the_catalogue_does() -> None:
     ]
     assert [row[0].strip("`") for row in rows] == [m.name for m in METRICS]
     for row, m in zip(rows, METRICS, strict=True):
-        _, function, answers, direction, span, best, unit, blind, _, least, reference = row
+        _, function, answers, direction, span, best, unit, interval, blind, _, least, source = row
         assert function == f"`{m.function}`"
-        assert (direction, unit, blind, reference) == (
-            m.direction, m.unit, m.blind_to, m.reference,
+        assert (direction, unit, interval, blind, source) == (
+            m.direction, m.unit, m.interval, m.blind_to, m.reference,
         )  # fmt: skip
         assert best == ("" if m.best is None else f"{m.best:g}")
         assert int(least) == m.min_n
