@@ -362,7 +362,18 @@ def _mel_power(frames: _Samples, bands: int) -> npt.NDArray[np.float32]:
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
     spectrum = fft.rfft(frames * window)
     power = spectrum.real**2 + spectrum.imag**2
-    return np.asarray(power @ mel_filters(n, bands).T, dtype=np.float32)
+    return np.ascontiguousarray((_sparse_filters(n, bands) @ power.T).T, dtype=np.float32)
+
+
+@cached
+def _sparse_filters(n_fft: int, bands: int) -> Any:
+    """Give :func:`mel_filters` without its zeros, which are most of it.
+
+    A dense product would also wake BLAS's threads, which wait busily beside the other recordings.
+    """
+    from scipy import sparse
+
+    return sparse.csr_array(mel_filters(n_fft, bands))
 
 
 def _framed(samples: _Samples, size: int, hop: int) -> _Samples:

@@ -101,9 +101,10 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[GateResult, Path]:
         "ties": {"audio_text": None},
         "min_samples": 12,
     })  # fmt: skip
-    run = run_gate(
-        good(home / "real", 1.0), bad(home / "bad"), policy=policy, cache=None, progress=False
-    )
+    real = good(home / "real", 1.0)  # and one more, without speech
+    soundfile.write(real / "hum.wav", 0.1 * np.random.default_rng(1).standard_normal(RATE), RATE)
+    (real / "hum.txt").write_text("Weasels.", "utf-8")
+    run = run_gate(real, bad(home / "bad"), policy=policy, cache=None, progress=False)
     write_outputs(run.result, home / "out", thumbnails=run.thumbnails, clips=run.clips)
     return run.result, home / "out"
 
