@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +187,9 @@ class ClassSampler(Fitted):
     def _classes(self) -> dict[str, _Class]:
         found = {}
         for k, label in enumerate(self.labels):
-            arrays = {name: self._arrays[f"{k}.{name}"] for name in _Class.__dataclass_fields__}
+            arrays: dict[str, Any] = {
+                n: self._arrays[f"{k}.{n}"] for n in _Class.__dataclass_fields__
+            }
             found[label] = _Class(**{**arrays, "sigma": float(arrays["sigma"])})
         return found
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from threading import Lock
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -479,19 +480,17 @@ def _load_pipeline(task: Task, folder: ModelFolder, device: str, precision: str)
 @once
 def _load_captioner(folder: ModelFolder, device: str, precision: str) -> Loaded:
     with loading(folder):
-        import transformers
-
+        hub: Any = import_module("transformers")  # Any: its loaders are not typed
         only: Params = {"local_files_only": True, "trust_remote_code": False}
-        auto: Any = transformers.AutoModelForImageTextToText
-        model = auto.from_pretrained(
+        model = hub.AutoModelForImageTextToText.from_pretrained(
             folder.path, use_safetensors=True, dtype=dtype_of(precision), **only
         )
-        joint = transformers.AutoProcessor.from_pretrained(folder.path, **only)
+        joint = hub.AutoProcessor.from_pretrained(folder.path, **only)
         # A captioner of two parts has no processor of both: what comes is its tokenizer.
         whole = hasattr(joint, "image_processor")
         processor = {
             "joint": joint if whole else None,
-            "images": transformers.AutoImageProcessor.from_pretrained(folder.path, **only),
-            "tokenizer": transformers.AutoTokenizer.from_pretrained(folder.path, **only),
+            "images": hub.AutoImageProcessor.from_pretrained(folder.path, **only),
+            "tokenizer": hub.AutoTokenizer.from_pretrained(folder.path, **only),
         }
     return Loaded(model.to(device).eval(), processor, Lock())
