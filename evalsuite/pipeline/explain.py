@@ -199,7 +199,7 @@ def _attribute_message(finding: Finding, detected: bool) -> Message:
 
 
 def notable_drift(attributes: Sequence[Finding]) -> list[Finding]:
-    """Give the attributes that differ by enough to be worth a sentence, the largest effect first."""
+    """Give the attributes whose difference is worth a sentence, the largest effect first."""
     found = [f for f in attributes if f.detected and _effect(f) >= NOTABLE_EFFECT]
     return sorted(found, key=lambda f: (-_effect(f), f.metric))
 

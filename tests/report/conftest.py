@@ -74,6 +74,7 @@ def make_finding(
 ) -> Finding:
     """Make a finding whose gap is ``share`` times its tolerance."""
     metric, unit, gap_unit, higher, median, spread, tolerance = spec
+    chance = random.Random(metric)
     n = 400
     values = tuple(median + spread * rng.gauss(0, 1) for _ in range(splits))
     ordered = sorted(values)
@@ -112,7 +113,7 @@ def make_finding(
         gap_ci=Interval(low=gap - half, high=gap + half, method="delete-half jackknife"),
         min_detectable_gap=0.45 * limit, n_required=2400 if status is Status.INCONCLUSIVE else None,
         null=Null(observed=matched, permutations=499,
-                  values=tuple(sorted(median + spread * rng.gauss(0, 1) for _ in range(80)))),
+                  values=tuple(sorted(median + spread * chance.gauss(0, 1) for _ in range(80)))),
         p_value=p, p_method="label permutation", p_adjusted=min(1.0, 6 * p), detected=share > 0.4,
         tolerance=tolerance, status=status, message=message,
         details={"standard_error": half / 2, "matched_size": n // 2},
@@ -214,6 +215,7 @@ def build_result(
     points: int = 400,
     extra_findings: int = 0,
     hostile: bool = False,
+    labelled: bool = False,
     seed: int = 0,
 ) -> GateResult:
     """Make a result as the gate does, ending in the verdict ``kind``."""
@@ -224,7 +226,8 @@ def build_result(
     findings += attributes
     lost = 9 if kind == "fail" else 2
     findings += [_integrity(0, 400, "real"), _integrity(lost, 409, "synthetic")]
-    findings += _worth_and_chain()
+    if labelled:
+        findings += _worth_and_chain()
     if extra_findings:  # as many as asked for, of forty kinds: making each anew takes long
         kinds = [make_finding(s, rng.uniform(0, 1.5), rng, splits=20) for s in _SPECS * 5]
         findings += [

@@ -175,7 +175,7 @@ def test_the_figures_draw_the_numbers(chromium: Any, reports: Any) -> None:
 
 
 def test_chance_power_training_and_chain_are_drawn(chromium: Any, reports: Any) -> None:
-    result, file = reports()
+    result, file = reports(labelled=True)
     with opened(chromium, file) as view:
         page = view.page
         judged = [f for f in result.findings if f.tolerance and f.null is not None]
@@ -206,8 +206,24 @@ def test_chance_power_training_and_chain_are_drawn(chromium: Any, reports: Any) 
         hops = page.evaluate("document.getElementById('plot-chain').data[0].y")
         assert hops == [1, 0.9, 0.6]
         assert page.locator("[data-hop=audio]").inner_text().split() == (
-            ["speech", "lost", "here", "0.3", "(0.25", "to", "0.35)"]
+            ["sound", "lost", "here", "0.3", "(0.25", "to", "0.35)"]
         )
+
+
+def test_figures_keep_their_height_when_the_window_changes(chromium: Any, reports: Any) -> None:
+    _, file = reports(labelled=True)
+    heights = (
+        "[...document.querySelectorAll('.plot')].map(e => "
+        "Math.round(e.getBoundingClientRect().height) - "
+        "Number(e.querySelector('.main-svg').getAttribute('height')))"
+    )
+    with opened(chromium, file) as view:
+        until(view.page, "document.querySelectorAll('.attribute .main-svg').length >= 7")
+        for size in (PHONE, DESKTOP):
+            view.page.set_viewport_size(size)
+            # Plotly follows after a moment; a box without a height of its own is then empty.
+            view.page.wait_for_timeout(400)
+            until(view.page, f"{heights}.every(d => d === 0)")
 
 
 def test_findings_can_be_filtered_sorted_and_opened(chromium: Any, reports: Any) -> None:
@@ -381,7 +397,7 @@ def test_numbers_are_the_same_in_both(chromium: Any, make_result: Any, tmp_path:
 
 
 def test_the_data_can_be_taken_away(chromium: Any, reports: Any) -> None:
-    result, file = reports("fail", hostile=True)
+    result, file = reports("fail", hostile=True, labelled=True)
     with opened(chromium, file, accept_downloads=True) as view:
         page = view.page
 

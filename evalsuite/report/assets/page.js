@@ -16,6 +16,8 @@
     document.querySelectorAll("[data-figure]").forEach((box) => {
       const figure = D.figures[Number(box.dataset.figure)];
       const layout = themed(figure.layout);
+      // Where the window changes its size, plotly takes the height of the box: it must have one.
+      box.style.height = figure.height + "px";
       Plotly.react(box, themed(figure.data), {
         font: { family: css("sans"), size: 12, color: css("ink") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         height: figure.height, margin: { l: 10, r: 16, t: 10, b: 40 }, hoverlabel: { align: "left" }, ...layout,

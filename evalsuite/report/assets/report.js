@@ -344,6 +344,13 @@
   }
   const CONFIG = { displayModeBar: false, responsive: true, showTips: false, displaylogo: false };
 
+  /** Draw, in a box of the figure's height: where the window changes, plotly takes the box's. */
+  function react(target, traces, laid, config) {
+    const box = typeof target === "string" ? $(target) : target;
+    if (laid.height) box.style.height = laid.height + "px";
+    return Plotly.react(box, traces, laid, config);
+  }
+
   function label(i, wide) {
     const slice = code("slice", i);
     const encoders = F.codes.encoder.filter(Boolean).length;
@@ -376,7 +383,7 @@
     };
     const mdg = shown.map((i) => (typeof F.details[i].mdg === "number" ? F.details[i].mdg / C.tolerance[i] : null));
     const most = Math.min(CUT, Math.max(1.6, ...x, ...shown.map((i, k) => cut(x[k]) + whisker(k, 1))) * 1.08);
-    Plotly.react("plot-tolerance", [
+    react("plot-tolerance", [
       { type: "bar", orientation: "h", y: ys, x: x.map(cut), width: 0.56, marker: { color: shown.map((i) => css(status(i))) },
         error_x: { type: "data", symmetric: false, array: ys.map((k) => whisker(k, 1)), arrayminus: ys.map((k) => whisker(k, 0)), color: css("ink"), thickness: 1.4, width: 4 },
         text: x.map((v) => (v > CUT ? number(v) + " × ▸" : "")), textposition: "inside", insidetextanchor: "end", textfont: { color: css("glyph") },
@@ -390,7 +397,7 @@
     const chance = shown.map((i) => againstChance(i)).map((c, k) => c && { ...c, i: shown[k] }).filter(Boolean);
     const FAR = 12;
     const far = (v) => Math.max(-4, Math.min(FAR, v));
-    Plotly.react("plot-chance", [
+    react("plot-chance", [
       { type: "bar", orientation: "h", y: chance.map((_, k) => k), base: chance.map((c) => far(c.low)), x: chance.map((c) => 1 - far(c.low)), width: 0.56, marker: { color: css("band") }, hoverinfo: "skip" },
       { type: "scatter", mode: "markers+text", y: chance.map((_, k) => k), x: chance.map((c) => far(c.at)), cliponaxis: false,
         marker: { symbol: chance.map((c) => (c.at > FAR ? "triangle-right" : "diamond")), size: 12, color: chance.map((c) => css(status(c.i))), line: { color: css("panel"), width: 1 } },
@@ -497,7 +504,7 @@
         { type: "scatter", mode: "markers", x: [n], y: [size], showlegend: false, marker: { size: 9, symbol: "circle", color: LINES[k % LINES.length], line: { color: css("panel"), width: 1 } }, hovertemplate: plain(t("power.here")) + ": %{y:.3g}<extra>" + name + "</extra>" },
       ];
     });
-    Plotly.react("plot-power", traces, layout({ height: narrow() ? 430 : 380, showlegend: true, legend: { orientation: narrow() ? "h" : "v", ...(narrow() ? { x: 0, y: -0.25, yanchor: "top" } : {}), font: { size: 11 }, itemclick: false, itemdoubleclick: false },
+    react("plot-power", traces, layout({ height: narrow() ? 430 : 380, showlegend: true, legend: { orientation: narrow() ? "h" : "v", ...(narrow() ? { x: 0, y: -0.25, yanchor: "top" } : {}), font: { size: 11 }, itemclick: false, itemdoubleclick: false },
       xaxis: { type: "log", ...steps(traces, "x"), title: { text: plain(t("power.axis.n")), standoff: 8, font: { size: 11 } } }, yaxis: { type: "log", ...steps(traces, "y"), title: { text: plain(t("power.axis.gap")), font: { size: 11 } } },
       shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { color: css("ink"), width: 1.5, dash: "4px,3px" } }] }), CONFIG);
   }
@@ -515,7 +522,7 @@
     D.learning.forEach((found, k) => {
       const x = found.curve.map((point) => point.added);
       const line = (name) => found.curve.map((point) => point[name]);
-      Plotly.react("plot-learning-" + k, [
+      react("plot-learning-" + k, [
         { type: "scatter", mode: "lines", x, y: line("low"), line: { width: 0 }, hoverinfo: "skip" },
         { type: "scatter", mode: "lines", x, y: line("high"), line: { width: 0 }, fill: "tonexty", fillcolor: "rgba(128,128,128,0.22)", hoverinfo: "skip" },
         { type: "scatter", mode: "lines+markers", x, y: line("gain"), line: { color: css("synthetic"), width: 2 }, marker: { size: 8 }, hovertemplate: "+%{x}: %{y:.3f}<extra></extra>" },
@@ -523,14 +530,15 @@
         shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: css("ink"), width: 1, dash: "4px,3px" } }] }), CONFIG);
     });
   }
-  const hopName = (hop) => text("modality." + hop, hop);
+  /** A hop's name: its modality, and which one of this modality it is ("text 2"). */
+  const hopName = (hop) => hop.split(" ").map((part, k) => (k ? part : text("modality." + part, part))).join(" ");
   function drawChain() {
     if (!$("plot-chain")) return;
     const names = [t("chain.source"), ...D.chain.map((hop) => hopName(hop.hop))];
     const y = [1, ...D.chain.map((hop) => hop.position)];
     $("chain-hops").replaceChildren(...D.chain.map((hop) => el("li", { "data-hop": hop.hop }, icon(hop.status), " ", el("b", {}, data(hopName(hop.hop))), " ", t("chain.loss", hop))));
-    Plotly.react("plot-chain", [
-      { type: "scatter", mode: "lines+markers+text", x: names.map((_, k) => k), y, text: y.map((v) => number(v, 2)), textposition: "top center", cliponaxis: false,
+    react("plot-chain", [
+      { type: "scatter", mode: "lines+markers+text", x: names.map((_, k) => k), y, text: y.map((v) => number(v, 2)), textposition: "top right", cliponaxis: false,
         line: { color: css("synthetic"), width: 2 }, marker: { size: 10, color: [css("real"), ...D.chain.map((hop) => css(hop.status))] },
         error_y: { type: "data", symmetric: false, array: [0, ...D.chain.map((hop) => hop.high - hop.loss)], arrayminus: [0, ...D.chain.map((hop) => hop.loss - hop.low)], color: css("soft"), thickness: 1.2, width: 4 },
         hovertemplate: names.map((name, k) => plain(name) + (k ? "<br>" + plain(t("chain.loss", D.chain[k - 1])) : "") + "<extra></extra>") },
@@ -585,7 +593,7 @@
       return { type: "scatter", mode: "lines", x: edges, y: [...y, y[bins - 1]], line: { shape: "hv", color: css(side), width: 2, dash }, fill: "tozeroy",
         fillcolor: "rgba(128,128,128,0.10)", name: t("role." + side), hovertemplate: "%{x:.4g}<extra>" + t("role." + side) + "</extra>" };
     };
-    Plotly.react(plot, [curve("real", "solid"), curve("synthetic", "6px,3px")],
+    react(plot, [curve("real", "solid"), curve("synthetic", "6px,3px")],
       layout({ height: 165, margin: { l: 4, r: 4, t: 6, b: 4 }, xaxis: { showgrid: false, nticks: 5, title: { text: plain(term(a.unit)), standoff: 4, font: { size: 11, color: css("soft") } } }, yaxis: { visible: false, rangemode: "tozero" } }), CONFIG);
   }
 
@@ -634,7 +642,7 @@
     // the frame stays where it is while filters change what is in it
     const frame = (v) => { const [a, b] = [Math.min(...v), Math.max(...v)]; return [a - (b - a || 1) * 0.04, b + (b - a || 1) * 0.04]; };
     const axis = { showticklabels: false, zeroline: false, fixedrange: false, ticks: "" };
-    await Plotly.react("plot-map", traces, layout({
+    await react("plot-map", traces, layout({
       showlegend: true, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", itemclick: false, itemdoubleclick: false, font: { size: 12 } }, hovermode: "closest", hoverdistance: 14, dragmode: narrow() ? false : "pan", margin: { l: 4, r: 4, t: 4, b: 4 }, uirevision: String(map.index),
       xaxis: { ...axis, range: frame(m.x), title: { text: m.explained ? "1 · " + percent(along[0]) : "", font: { size: 11, color: css("soft") } } }, yaxis: { ...axis, range: frame(m.y), title: { text: m.explained ? "2 · " + percent(along[1]) : "", font: { size: 11, color: css("soft") } } },
     }), { ...CONFIG, displayModeBar: !narrow(), modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]], locale: lang });
