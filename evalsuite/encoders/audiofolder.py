@@ -144,7 +144,7 @@ class _Folder(Embedder["DecodedAudio"]):
     def _row(self, item: DecodedAudio) -> Features:
         import torch
 
-        samples = self._samples(item)
+        samples = at_rate(item, self._rate)
         size = _WINDOW * self._rate
         found = []
         for start in range(0, len(samples), size):
@@ -161,13 +161,14 @@ class _Folder(Embedder["DecodedAudio"]):
         mean: Features = states.mean(axis=0)
         return mean if self._kind == CLAP else np.concatenate((mean, states.std(axis=0)))
 
-    def _samples(self, item: DecodedAudio) -> Features:
-        """Give the recording at the model's rate, from its own rate where that is needed."""
-        if item.rate == self._rate:
-            return item.samples
-        if item.source_rate == self._rate:
-            return item.native
-        import soxr
 
-        resampled: Features = soxr.resample(item.native, item.source_rate, self._rate, "HQ")
-        return resampled
+def at_rate(item: DecodedAudio, rate: int) -> Features:
+    """Give a recording at a model's rate, from its own rate where that is needed."""
+    if item.rate == rate:
+        return item.samples
+    if item.source_rate == rate:
+        return item.native
+    import soxr
+
+    resampled: Features = soxr.resample(item.native, item.source_rate, rate, "HQ")
+    return resampled

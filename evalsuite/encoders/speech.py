@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ModelError
 from ..metrics.image.attributes import Attribute
@@ -160,7 +161,9 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
         which is repeated, two windows of up to eight (docs/audio.md states the difference).
         ``plcmos``: PLCMOS v2. ``vad``: ``speech_share`` alone, by Silero's detector.
         ``onnx/<file>``: a network of yours that was exported to ONNX (UTMOS, SQUIM, NISQA…): it
-        takes a waveform at 16 kHz, shape (1, n) or (n,), and gives one number for each output.
+        takes a waveform, shape (1, n) or (n,), and gives numbers. A ``.json`` of the same name
+        beside it gives its rate and names its scores (docs/audio.md); without one the rate is
+        16 kHz, and each output is a score.
 
     Returns
     -------
@@ -313,15 +316,12 @@ def _samples(item: DecodedAudio, spec: str) -> _Samples:
     return np.ascontiguousarray(item.samples, dtype=np.float32)
 
 
-def _each(
-    function: Callable[[_Samples], Any], items: Sequence[DecodedAudio], spec: str
-) -> list[Any]:
+def _each(function: Callable[[DecodedAudio], Any], items: Sequence[DecodedAudio]) -> list[Any]:
     """Apply a function to each recording, on all cores: alone or in company, the same."""
-    samples = [_samples(item, spec) for item in items]
-    if len(samples) == 1:
-        return [function(samples[0])]
-    with ThreadPoolExecutor(min(len(samples), cpu_count())) as pool:
-        return list(pool.map(function, samples))
+    if len(items) == 1:
+        return [function(items[0])]
+    with ThreadPoolExecutor(min(len(items), cpu_count())) as pool:
+        return list(pool.map(function, items))
 
 
 # --- mel spectra ----------------------------------------------------------------------------------
@@ -438,13 +438,18 @@ class _Graded(Scorer["DecodedAudio"]):
         if not items:
             return np.empty((0, len(self.scores)))
         self.load()
-        return np.array(_each(self._row, items, self.info.id), dtype=np.float64)
+        return np.array(_each(self._row, items), dtype=np.float64)
 
-    def _row(self, samples: _Samples) -> list[float]:
+    def _given(self, item: DecodedAudio) -> _Samples:
+        """Give what is graded; what is listened to is at 16 kHz."""
+        return _samples(item, self.info.id)
+
+    def _row(self, item: DecodedAudio) -> list[float]:
+        samples = _samples(item, self.info.id)
         share, enough = self._vad.share(samples)
         head = [share] if _SPEECH_SHARE.name in self.scores else []
         rest = len(self.scores) - len(head)
-        return [*head, *(self._grade(samples) if enough else [float("nan")] * rest)]
+        return [*head, *(self._grade(self._given(item)) if enough else [float("nan")] * rest)]
 
 
 class _Vad(_Graded):
@@ -763,7 +768,10 @@ class _PerRecording(Embedder["DecodedAudio"]):
         """Give the features of one recording, shape (dim,)."""
 
     def _embed(self, items: Sequence[DecodedAudio]) -> Features:
-        return np.array(_each(self._features, items, self.info.id), dtype=np.float32)
+        def one(item: DecodedAudio) -> Features:
+            return self._features(_samples(item, self.info.id))
+
+        return np.array(_each(one, items), dtype=np.float32)
 
 
 class _LogMel(_PerRecording):
@@ -958,8 +966,53 @@ def whisper_mel(samples: _Samples) -> Features:
 # --- networks of the user's -----------------------------------------------------------------------
 
 
+class _Named(BaseModel):
+    """A score, as the file beside a network describes it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    unit: str = Field(default="", max_length=20)
+    description: str = Field(max_length=200)
+    moved_by: str = Field(default="see its page", max_length=200)
+
+
+class _Sidecar(BaseModel):
+    """What ``<file>.json`` says of ``<file>.onnx``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rate: int = Field(default=RATE, ge=4000, le=192_000)
+    scores: list[_Named] = Field(min_length=1, max_length=40)
+
+
+def _sidecar(path: Path) -> _Sidecar | None:
+    """Read the description beside a network, if there is one."""
+    beside = path.with_suffix(".json")
+    try:
+        if not beside.is_file():
+            return None
+        if beside.stat().st_size > 1 << 16:
+            raise ModelError(f"{str(beside)!r} is larger than 64 KiB: it holds a rate and scores")
+        said = _Sidecar.model_validate_json(beside.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{str(beside)!r} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise ModelError(f"{str(beside)!r} is not valid: {where}: {first['msg']}") from error
+    names = [score.name for score in said.scores]
+    if len(set(names)) < len(names):
+        raise ModelError(f"{str(beside)!r} gives two scores one name: {', '.join(names)}")
+    return said
+
+
 class _OnnxFile(_Graded):
-    """A network from a file, whose outputs are one number each."""
+    """A network from a file that gives numbers for a recording.
+
+    Without a description beside it, it takes 16 kHz and each output is one score; with one, the
+    values of all outputs, in order, are the scores that it names.
+    """
 
     _LARGEST = 2 * 2**30
 
@@ -979,27 +1032,41 @@ class _OnnxFile(_Graded):
         if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) > 2:
             raise ModelError(
                 f"{spec} takes {[(i.name, i.type, i.shape) for i in inputs]}: one waveform of "
-                "float32 at 16 kHz is needed, shape (1, n) or (n,)"
+                "float32 is needed, shape (1, n) or (n,)"
             )
         self._input = inputs[0].name
         self._flat = len(inputs[0].shape) == 1
-        names = [path.stem if len(outputs) == 1 else f"{path.stem}_{o.name}" for o in outputs]
+        said = _sidecar(path)
+        self._rate = said.rate if said else RATE
+        if said:
+            scores = [
+                Attribute(f"{path.stem}_{s.name}", s.unit, s.description, s.moved_by)
+                for s in said.scores
+            ]
+        else:
+            names = [path.stem if len(outputs) == 1 else f"{path.stem}_{o.name}" for o in outputs]
+            scores = [
+                Attribute(name, "", f"Score of {path.name}.", "see its page") for name in names
+            ]
+        self._one_each = said is None
         info = EncoderInfo(
             id=spec,
             modality="audio",
-            dim=len(outputs),
+            dim=len(scores),
             weights_sha256=hashlib.sha256(self._graph).hexdigest(),
             weights_source="local file",
             backend=_backend(),
-            preprocessing={"rate": RATE, "scores": names},
+            preprocessing={"rate": self._rate, "scores": [score.name for score in scores]},
             code_version=_CODE,
         )
-        super().__init__(
-            info, [Attribute(name, "", f"Score of {path.name}.", "see its page") for name in names]
-        )
+        super().__init__(info, scores)
 
     def _load(self) -> None:
         self._vad = _Silero()
+
+    def _given(self, item: DecodedAudio) -> _Samples:
+        given = audiofolder.at_rate(item, self._rate)
+        return np.ascontiguousarray(given, dtype=np.float32)
 
     def _grade(self, samples: _Samples) -> Sequence[float]:
         given = samples if self._flat else samples[None]
@@ -1009,13 +1076,16 @@ class _OnnxFile(_Graded):
             raise ModelError(f"{self.info.id} does not take {samples.size} samples: {error}") from (
                 error
             )
-        values = [np.asarray(value, dtype=np.float64).ravel() for value in made]
-        if any(value.size != 1 or not np.isfinite(value).all() for value in values):
+        found = [np.asarray(value, dtype=np.float64).ravel() for value in made]
+        values = np.concatenate(found)
+        spread = self._one_each and any(value.size != 1 for value in found)
+        if spread or values.size != self.info.dim or not np.isfinite(values).all():
             raise ModelError(
-                f"{self.info.id} gave outputs of {[value.size for value in values]} values for one "
-                "recording: each must be one finite number"
+                f"{self.info.id} gave outputs of {[value.size for value in found]} values for one "
+                f"recording: {self.info.dim} finite numbers are needed, and each output must be "
+                "one finite number unless the .json beside it names more"
             )
-        return [float(value[0]) for value in values]
+        return [float(value) for value in values]
 
 
 _SCORERS: dict[str, Callable[[str], Scorer[DecodedAudio]]] = {

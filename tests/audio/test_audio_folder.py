@@ -171,6 +171,54 @@ def test_a_network_of_ones_own_grades_speech_only(
     assert load_scorer(f"onnx/{flat}").score(prompts[:1])[0, 0] == rows[0, 1]
 
 
+def test_a_file_beside_the_network_names_its_scores_and_rate(
+    tmp_path: Path, prompts: list[DecodedAudio]
+) -> None:
+    # As NISQA: five numbers in one output, at 48 kHz; here the first five samples.
+    onnx = pytest.importorskip("onnx")
+    value, tensor = onnx.helper.make_tensor_value_info, onnx.numpy_helper.from_array
+    whole = onnx.helper.make_graph(
+        [onnx.helper.make_node("Slice", ["wave", "from", "to", "axis"], ["scores"])], "g",
+        [value("wave", onnx.TensorProto.FLOAT, [1, "n"])],
+        [value("scores", onnx.TensorProto.FLOAT, [1, 5])],
+        [tensor(np.array([k]), name) for k, name in ((9000, "from"), (9005, "to"), (1, "axis"))],
+    )  # fmt: skip
+    model = onnx.helper.make_model(
+        whole, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9
+    )
+    path = tmp_path / "nisqa.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="unless the"):
+        load_scorer(f"onnx/{path}").score(prompts[:1])
+    plain = load_scorer(f"onnx/{path}").info.key
+    names = ["mos", "noise", "colour", "breaks", "loudness"]
+    scores = [{"name": n, "unit": "MOS", "description": f"NISQA: {n}, 1 to 5."} for n in names]
+    beside = tmp_path / "nisqa.json"
+    beside.write_text(json.dumps({"rate": 48_000, "scores": scores}))
+    scorer = load_scorer(f"onnx/{path}")
+    assert scorer.info.key != plain
+    assert list(scorer.scores) == [f"nisqa_{n}" for n in names]
+    assert scorer.scores["nisqa_mos"].unit == "MOS"
+    import soxr
+
+    wide = soxr.resample(prompts[0].native, prompts[0].source_rate, 48_000, "HQ")
+    np.testing.assert_allclose(scorer.score(prompts[:1])[0], wide[9000:9005], rtol=1e-6)
+    beside.write_text(json.dumps({"scores": scores[:4]}))
+    with pytest.raises(ModelError, match="4 finite numbers are needed"):
+        load_scorer(f"onnx/{path}").score(prompts[:1])
+    for wrong, said in (
+        ({"scores": []}, "scores"),
+        ({"scores": [{"name": "A b", "description": ""}]}, "scores.0.name"),
+        ({"scores": scores, "rate": 10}, "rate"),
+        ({"scores": scores, "code": "x"}, "code"),
+        ({"scores": [scores[0], scores[0]]}, "two scores one name"),
+        ([], "it: "),
+    ):
+        beside.write_text(json.dumps(wrong))
+        with pytest.raises(ModelError, match=said):
+            load_scorer(f"onnx/{path}")
+
+
 def test_networks_that_do_not_fit_are_refused(tmp_path: Path, prompts: list[DecodedAudio]) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         load_scorer(f"onnx/{tmp_path / 'none.onnx'}")
