@@ -511,8 +511,10 @@ def _numbers(value: Any, knob: str) -> list[float]:
     found = value.get(knob)
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
-    own = isinstance(found, int | float) and not isinstance(found, bool) and np.isfinite(found)
-    return [*([float(found)] if own else []), *_numbers(list(value.values()), knob)]
+    own: list[float] = []
+    if isinstance(found, int | float) and not isinstance(found, bool) and np.isfinite(found):
+        own = [float(found)]
+    return [*own, *_numbers(list(value.values()), knob)]
 
 
 def best_verdict(comparison: Comparison) -> Status:

@@ -67,8 +67,8 @@ def previews(
         for role, name in listed:
             if len(clips) >= CLIPS:
                 break
-            sample = known.get((role, name))
-            decoded = None if sample is None else _decoded(sides[role], sample)
+            found = known.get((role, name))
+            decoded = None if found is None else _decoded(sides[role], found)
             if decoded is not None:
                 clips[role, name] = clip(decoded.samples, decoded.rate)
                 pictures.setdefault((role, name), spectrogram(decoded.samples, decoded.rate))

@@ -215,10 +215,10 @@ def test_figures_keep_their_height_when_the_window_changes(chromium: Any, report
     heights = (
         "[...document.querySelectorAll('.plot')].map(e => "
         "Math.round(e.getBoundingClientRect().height) - "
-        "Number(e.querySelector('.main-svg').getAttribute('height')))"
+        "Number(e.querySelector('.main-svg')?.getAttribute('height') ?? NaN))"
     )
     with opened(chromium, file) as view:
-        until(view.page, "document.querySelectorAll('.attribute .main-svg').length >= 7")
+        until(view.page, f"{heights}.every(d => d === 0)")
         for size in (PHONE, DESKTOP):
             view.page.set_viewport_size(size)
             # Plotly follows after a moment; a box without a height of its own is then empty.
