@@ -57,7 +57,7 @@ START_SECONDS = 900.0
 """So long may it take until a first worker runs."""
 DEATHS = 2
 """A block of which so many workers died is taken apart; a lone sample then ends the run."""
-_STARTS = 4
+_STARTS = 8  # Ray gives its processes half a minute each time, and has no setting for it
 _OBJECT_STORE_BYTES = 512 * 2**20
 _UNITS = {"image": "images", "audio": "recordings", "text": "texts"}
 
@@ -177,6 +177,8 @@ class _Worker:
 class RayEngine(contextlib.AbstractContextManager["RayEngine"]):
     """Worker processes of a Ray cluster: :func:`.engines.open_engine` says how it is used."""
 
+    worker: type[_Worker] = _Worker
+
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         if address is not None and not re.fullmatch(r"auto|[A-Za-z0-9.\-\[\]:_]+:\d+", address):
             raise UsageError(
@@ -253,12 +255,12 @@ class RayEngine(contextlib.AbstractContextManager["RayEngine"]):
                     _temp_dir=str(self._folder),
                 )
                 break
-            except Exception as error:  # Ray gives its processes half a minute, and no setting
+            except Exception as error:  # Ray's own have no common base
                 ray.shutdown()
                 if attempt == _STARTS:
                     raise EvalsuiteError(
-                        f"Ray {ray.__version__} does not start on this machine: "
-                        f"{_first_line(error)}"
+                        f"Ray {ray.__version__} does not start on this machine, tried {_STARTS} "
+                        f"times: {_first_line(error)}"
                     ) from error
                 log.warning("Ray does not start, trying again: %s", _first_line(error))
         where = context.address_info["node_ip_address"]
@@ -361,7 +363,7 @@ class RayEngine(contextlib.AbstractContextManager["RayEngine"]):
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
-        )(_Worker)
+        )(self.worker)
         return remote.remote()
 
     def replace(self, worker: Any, on_gpu: bool) -> Any:

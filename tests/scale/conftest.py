@@ -1,0 +1,112 @@
+"""One object store and one Ray cluster for all tests of scale."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from skimage import data as photographs
+
+KEY, SECRET = "AKIAEXAMPLEEXAMPLE", "not/a/real/secret/but/must/not/be/seen"
+
+
+def crops(count: int, shift: int) -> Iterator[bytes]:
+    """PNG files cut from a photograph."""
+    picture = Image.fromarray(photographs.coffee())
+    for i in range(count):
+        x, y = 37 * (i % 10) + shift, 41 * (i // 10) + shift
+        file = io.BytesIO()
+        picture.crop((x, y, x + 96, y + 96)).save(file, "PNG")
+        yield file.getvalue()
+
+
+def spoken(i: int) -> bytes:
+    """A second of a sound with harmonics and noise, none like another."""
+    rng = np.random.default_rng(i)
+    t = np.arange(16000) / 16000
+    sound = sum(np.sin(2 * np.pi * (110 + 7 * i) * k * t) / k for k in range(1, 6))
+    file = io.BytesIO()
+    soundfile.write(file, 0.1 * sound + 0.01 * rng.normal(size=t.size), 16000, format="WAV")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two sets of 40 images; the synthetic one also holds a damaged file."""
+    home = tmp_path_factory.mktemp("scale")
+    for side, shift in (("real", 0), ("synthetic", 9)):
+        (home / side).mkdir()
+        for i, content in enumerate(crops(40, shift)):
+            (home / side / f"{i:02d}.png").write_bytes(content)
+    (home / "synthetic" / "13-damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return home / "real", home / "synthetic"
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of an image, a recording and a text; of some, one part is damaged."""
+    home = tmp_path_factory.mktemp("records")
+    for i, content in enumerate(crops(24, 3)):
+        (home / f"{i:02d}.png").write_bytes(content)
+        (home / f"{i:02d}.wav").write_bytes(spoken(i))
+        (home / f"{i:02d}.txt").write_text(f"Crop {i} of a cup of coffee, seen from {3 * i} cm.")
+    (home / "05.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (home / "07.wav").write_bytes(b"RIFF and no more")
+    (home / "09.txt").write_text("  ")
+    shutil.copy(home / "03.png", home / "21.png")  # one content twice, in two blocks
+    return home
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A real S3 server on this machine, and the environment that leads to it."""
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    address = f"http://{host}:{port}"
+    given = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("AWS_"):
+                patch.delenv(name)
+        for name, value in given.items():
+            patch.setenv(name, value)
+        yield address
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def bucket(server: str, folders: tuple[Path, Path]) -> Any:
+    """The two sets in a bucket; give the file system that it was filled with."""
+    from evalsuite.data.remote import Storage
+
+    files = Storage("s3").files
+    files.call_s3("create_bucket", Bucket="bucket")
+    for folder in folders:
+        for path in folder.iterdir():
+            files.pipe(f"bucket/{folder.name}/{path.name}", path.read_bytes())
+    return files
+
+
+@pytest.fixture(scope="session")
+def cluster(server: str) -> Iterator[Any]:
+    """A Ray cluster of this machine, as `--engine ray` starts it, with two workers."""
+    from evalsuite.pipeline.engines import open_engine
+
+    # Its processes inherit the environment: they find the object store.
+    with open_engine("ray", workers=2) as engine:
+        yield engine
