@@ -23,7 +23,7 @@ def features(
     Parameters
     ----------
     x : array, shape (n, d)
-        Features; float or integer. A torch tensor stays on its device.
+        Features; float or integer. A torch tensor stays on its device, unless that is ``mps``.
     name : str
         What to call it in an error.
     min_n : int
@@ -48,7 +48,8 @@ def features(
     elif isinstance(x, torch.Tensor):
         if x.is_complex() or x.dtype == torch.bool:
             raise TypeError(f"{name} must be real-valued, got dtype {x.dtype}")
-        t = x.detach()
+        # Apple's MPS has no float64, and no metric here can do without.
+        t = x.detach().cpu() if x.device.type == "mps" else x.detach()
     else:
         raise TypeError(f"{name} must be a numpy array or a torch tensor, got {type(x).__name__}")
     if t.ndim != 2:

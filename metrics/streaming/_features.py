@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torchmetrics import Metric
@@ -12,7 +13,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from .._check import Array, features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 class Stream(Metric):
@@ -36,6 +37,9 @@ class Stream(Metric):
         A model that is cast, ``model.to(torch.bfloat16)``, would take float64 states with it:
         torchmetrics keeps them from ``half()`` and the like only.
         """
+        if fn(torch.empty(0)).device.type == "mps":
+            # It has no float64: states stay where they are, and batches come to them.
+            return self
 
         def move(t: torch.Tensor) -> torch.Tensor:
             kind = fn(t.new_empty(0))
@@ -125,6 +129,51 @@ class FeaturePair(Stream):
             self.real = kept
 
 
+class OfPair(FeaturePair):
+    """A function of all features of both sides, with options that are fixed beforehand.
+
+    A subclass names its ``function``; its value is the number that the result stands for.
+
+    Parameters
+    ----------
+    options : dict
+        Keyword arguments of every call of the function.
+    reset_real_features, **kwargs
+        As for :class:`FeaturePair`.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init__(self, options: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.options = options
+
+    def result(self, **more: Any) -> Any:
+        """Give the function's full result on everything seen so far, for this process alone.
+
+        Parameters
+        ----------
+        **more
+            Further keyword arguments of the function, such as ``ci=True``.
+
+        Raises
+        ------
+        ValueError
+            As the function; also if a side has seen no batch.
+        """
+        return type(self).function(*self.both(), **self.options, **more)
+
+    def compute(self) -> torch.Tensor:
+        """Give the value over all that was seen, on all ranks: float64, no dimensions.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`result`.
+        """
+        return torch.tensor(float(self.result()), dtype=torch.float64, device=self.device)
+
+
 class TrainedOn(FeaturePair):
     """A :class:`FeaturePair` beside fixed training features, which move with the module.
 
@@ -151,6 +200,49 @@ class TrainedOn(FeaturePair):
             name: torch.tensor(value, dtype=torch.float64, device=self.device)
             for name, value in values.items()
         }
+
+
+class Labelled(FeaturePair):
+    """A :class:`FeaturePair` whose rows have classes, under 2**24."""
+
+    def update(self, features: Array, real: bool, labels: torch.Tensor | None = None) -> None:
+        """Add a batch, shape (n, d), of one side, with its classes, shape (n,).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the batch is not valid, has another number of columns, or labels do not fit.
+        """
+        rows = rows_of(features)
+        if labels is None:
+            raise ValueError("labels are needed: call update(features, real=..., labels=...)")
+        # A column of its own, so that rows and labels are merged and gathered together.
+        column = whole_labels(labels, len(rows)).to(rows)[:, None]
+        super().update(torch.cat([rows, column], dim=1), real)
+
+    def with_labels(self) -> tuple[tuple[torch.Tensor, list[int]], tuple[torch.Tensor, list[int]]]:
+        """Give features and classes of both sides.
+
+        Raises
+        ------
+        ValueError
+            If a side has seen no batch.
+        """
+        real, synthetic = self.both()
+        return (
+            (real[:, :-1], real[:, -1].long().tolist()),
+            (synthetic[:, :-1], synthetic[:, -1].long().tolist()),
+        )
+
+
+def whole_labels(labels: torch.Tensor, n: int) -> torch.Tensor:
+    """Check that labels are n whole numbers that stay exact beside float32 features."""
+    t = torch.as_tensor(labels)
+    if t.is_floating_point() or t.ndim != 1 or len(t) != n:
+        raise ValueError(f"labels must be {n} whole numbers, got {t.dtype} of {tuple(t.shape)}")
+    if n and (int(t.min()) < 0 or int(t.max()) >= 2**24):
+        raise ValueError("labels must lie in 0..2**24 - 1, to be exact beside float32 features")
+    return t
 
 
 def rows_of(x: Array) -> torch.Tensor:

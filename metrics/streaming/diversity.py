@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from .._check import Array, features
-from ..distribution.diversity import effective_number, unit_rows
-from ._features import Stream
+from ..distribution.diversity import effective_number, unit_rows, vendi_ratio
+from ._features import OfPair, Stream
 
 
 class VendiScore(Stream):
@@ -92,6 +92,44 @@ class VendiScore(Stream):
             raise ValueError(f"no {self.side} features yet: call update(features)")
         spectrum = torch.linalg.eigvalsh(self.moment / n)
         return self.moment.new_tensor(effective_number(spectrum, self.q))
+
+
+class VendiRatio(OfPair):
+    """Diversity of the synthetic stream over that of the real one, at equal size; best 1.
+
+    All features are kept. Equal sizes are drawn by place in the stream, so that the value changes
+    with the order of the data, within its noise.
+
+    Parameters
+    ----------
+    q : float
+        Order of the entropy, 0 to infinity.
+    size : int, optional
+        Rows in a draw; by default the smaller side's.
+    repeats : int
+        Draws from the larger side.
+    seed : int
+        Seed of the draws.
+    reset_real_features, **kwargs
+        As for :class:`FeaturePair`.
+
+    See Also
+    --------
+    evalsuite.metrics.distribution.diversity.vendi_ratio : Limits, notes and references.
+    """
+
+    function = staticmethod(vendi_ratio)
+
+    def __init__(
+        self,
+        q: float = 1.0,
+        *,
+        size: int | None = None,
+        repeats: int = 10,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__({"q": q, "size": size, "repeats": repeats, "seed": seed}, **kwargs)
 
 
 def _columns(x: Array, d: int) -> torch.Tensor:

@@ -11,8 +11,9 @@ import torch
 from .._check import Array, features
 from ..drift._common import column
 from ..drift.categorical import _js_root, _psi_root, _tv
+from ..drift.table import DriftReport, drift_tests
 from ..drift.univariate import _sup
-from ._features import Stream
+from ._features import FeaturePair, Stream
 
 
 class ColumnDrift(Stream):
@@ -116,6 +117,64 @@ class ColumnDrift(Stream):
                 float(values.max()), dtype=torch.float64, device=self.device
             )
             for name, values in self.result().items()
+        }
+
+
+class DriftTests(FeaturePair):
+    """Drift of each column between two streams, on their values; best 0, lower is better.
+
+    All features are kept; the value does not depend on their order. In constant memory, over cells:
+    :class:`ColumnDrift`.
+
+    Parameters
+    ----------
+    alpha : float
+        Level of the false discovery rate over the columns.
+    reset_real_features, **kwargs
+        As for :class:`FeaturePair`.
+
+    See Also
+    --------
+    evalsuite.metrics.drift.table.drift_tests : Limits, notes and references.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, alpha: float = 0.05, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alpha = alpha
+
+    def result(self) -> DriftReport:
+        """Give every column's tests, effects and intervals, by its number, for this process alone.
+
+        Raises
+        ------
+        ValueError
+            If a side has seen no batch.
+        """
+        named = [
+            {str(j): values for j, values in enumerate(side.T.cpu().double().numpy())}
+            for side in self.both()
+        ]
+        return drift_tests(*named, kinds=dict.fromkeys(named[0], "numeric"), alpha=self.alpha)
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        """Give how many columns drifted, and the largest distances of a column, on all ranks.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`result`.
+        """
+        report = self.result()
+        columns = [c.numeric for c in report.columns if c.numeric is not None]
+        return {
+            name: torch.tensor(value, dtype=torch.float64, device=self.device)
+            for name, value in (
+                ("drifted_columns", float(len(report.drifted))),
+                ("largest_wasserstein", max(c.wasserstein for c in columns)),
+                ("largest_ks", max(c.ks for c in columns)),
+            )
         }
 
 

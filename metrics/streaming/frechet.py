@@ -7,8 +7,13 @@ from typing import Any
 import torch
 
 from .._check import Array, features
-from ..distribution.frechet import FrechetResult, Moments, frechet_from_moments
-from ._features import Stream
+from ..distribution.frechet import (
+    FrechetResult,
+    Moments,
+    frechet_distance_infinity,
+    frechet_from_moments,
+)
+from ._features import OfPair, Stream
 
 
 def _pack(moments: Moments) -> torch.Tensor:
@@ -133,6 +138,31 @@ class FrechetDistance(Stream):
         super().reset()
         if not self.reset_real_features:
             self.real = kept
+
+
+class FrechetDistanceInfinity(OfPair):
+    """Fréchet distance of two streams at infinitely many rows; best 0, lower is better.
+
+    All features are kept. Subsets are drawn by place in the stream, so that the value changes with
+    the order of the data, within its standard error.
+
+    Parameters
+    ----------
+    points, repeats, seed
+        As for the function.
+    reset_real_features, **kwargs
+        As for :class:`FeaturePair`.
+
+    See Also
+    --------
+    evalsuite.metrics.distribution.frechet.frechet_distance_infinity : Limits and references.
+    """
+
+    higher_is_better = False
+    function = staticmethod(frechet_distance_infinity)
+
+    def __init__(self, *, points: int = 4, repeats: int = 20, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__({"points": points, "repeats": repeats, "seed": seed}, **kwargs)
 
 
 def _columns(x: Array, d: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from .._check import Array
 from ..distribution.copying import CopyReport, copy_tests
 from ..distribution.likelihood import LikelihoodResult, feature_likelihood_divergence
 from ..utility.probes import Probe, UtilityReport, utility_tests
-from ._features import TrainedOn, rows_of
+from ._features import Labelled, TrainedOn, whole_labels
 
 
 class CopyTests(TrainedOn):
@@ -116,7 +116,7 @@ class FeatureLikelihoodDivergence(TrainedOn):
         return torch.tensor(float(self.result()), dtype=torch.float64, device=self.device)
 
 
-class UtilityTests(TrainedOn):
+class UtilityTests(Labelled, TrainedOn):
     """How well synthetic data trains a probe, tested on the stream's real side.
 
     All features and labels are kept.
@@ -151,24 +151,9 @@ class UtilityTests(TrainedOn):
         **kwargs: Any,
     ) -> None:
         super().__init__(train, **kwargs)
-        self.train_labels = _labels(train_labels, len(train)).tolist()
+        self.train_labels = whole_labels(train_labels, len(train)).tolist()
         self.probe: Probe = probe
         self.seed = seed
-
-    def update(self, features: Array, real: bool, labels: torch.Tensor | None = None) -> None:
-        """Add a batch, shape (n, d), of one side, with its classes, shape (n,).
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the batch is not valid, has another number of columns, or labels do not fit.
-        """
-        rows = rows_of(features)
-        if labels is None:
-            raise ValueError("labels are needed: call update(features, real=..., labels=...)")
-        # A column of its own, so that rows and labels are merged and gathered together.
-        column = _labels(labels, len(rows)).to(rows)[:, None]
-        super().update(torch.cat([rows, column], dim=1), real)
 
     def result(self) -> UtilityReport:
         """Give scores, ratio, classes and learning curve, for this process alone.
@@ -178,7 +163,7 @@ class UtilityTests(TrainedOn):
         ValueError
             As :func:`utility_tests`.
         """
-        real, synthetic = ((side[:, :-1], side[:, -1].long().tolist()) for side in self.both())
+        real, synthetic = self.with_labels()
         return utility_tests(
             (self.train_features, self.train_labels),
             synthetic,
@@ -204,12 +189,3 @@ class UtilityTests(TrainedOn):
                 "trtr": found.trtr.value,
             }
         )
-
-
-def _labels(labels: torch.Tensor, n: int) -> torch.Tensor:
-    t = torch.as_tensor(labels)
-    if t.is_floating_point() or t.ndim != 1 or len(t) != n:
-        raise ValueError(f"labels must be {n} whole numbers, got {t.dtype} of {tuple(t.shape)}")
-    if n and (int(t.min()) < 0 or int(t.max()) >= 2**24):
-        raise ValueError("labels must lie in 0..2**24 - 1, to be exact beside float32 features")
-    return t

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ..distribution.transport import (
-    MaxSlicedResult,
     Power,
-    SinkhornResult,
-    SlicedResult,
     max_sliced_wasserstein,
     sinkhorn_divergence,
     sliced_wasserstein,
 )
-from ._features import FeaturePair
+from ._features import OfPair
 
 
-class SlicedWasserstein(FeaturePair):
+class SlicedWasserstein(OfPair):
     """Sliced Wasserstein distance between two streams of features; best 0, lower is better.
 
     A quantile function has no small summary that merges exactly, so all features are kept, and the
@@ -33,10 +28,8 @@ class SlicedWasserstein(FeaturePair):
         Number of orthogonal random directions.
     seed : int
         Seed of the directions.
-    reset_real_features : bool
-        Whether :meth:`reset` also forgets the real side.
-    **kwargs
-        To :class:`torchmetrics.Metric`.
+    reset_real_features, **kwargs
+        As for :class:`FeaturePair`.
 
     Raises
     ------
@@ -59,49 +52,19 @@ class SlicedWasserstein(FeaturePair):
 
     higher_is_better = False
 
+    function = staticmethod(sliced_wasserstein)
+
     def __init__(
-        self,
-        *,
-        p: Power = 2,
-        directions: int = 512,
-        seed: int = 0,
-        reset_real_features: bool = True,
-        **kwargs: Any,
+        self, *, p: Power = 2, directions: int = 512, seed: int = 0, **kwargs: Any
     ) -> None:
-        super().__init__(reset_real_features=reset_real_features, **kwargs)
         if p not in (1, 2):
             raise ValueError(f"p must be 1 or 2, got {p}")
         if directions < 1:
             raise ValueError(f"directions must be at least 1, got {directions}")
-        self.p: Power = p
-        self.directions = directions
-        self.seed = seed
-
-    def result(self) -> SlicedResult:
-        """Give the full result on everything seen so far.
-
-        Raises
-        ------
-        ValueError
-            If a side has seen no batch.
-        """
-        real, synthetic = self.both()
-        return sliced_wasserstein(
-            real, synthetic, p=self.p, directions=self.directions, seed=self.seed
-        )
-
-    def compute(self) -> torch.Tensor:
-        """Give the distance as a float64 scalar.
-
-        Raises
-        ------
-        ValueError
-            If a side has seen no batch.
-        """
-        return torch.tensor(float(self.result()), dtype=torch.float64, device=self.device)
+        super().__init__({"p": p, "directions": directions, "seed": seed}, **kwargs)
 
 
-class MaxSlicedWasserstein(FeaturePair):
+class MaxSlicedWasserstein(OfPair):
     """Wasserstein distance along the direction that tells two streams apart most; best 0.
 
     All features are kept. Halves are drawn by place in the stream, so that the value changes with
@@ -115,10 +78,8 @@ class MaxSlicedWasserstein(FeaturePair):
         Random directions to start from, and most ascent steps.
     seed : int
         Seed of the halves and directions.
-    reset_real_features : bool
-        Whether :meth:`reset` also forgets the real side.
-    **kwargs
-        To :class:`torchmetrics.Metric`.
+    reset_real_features, **kwargs
+        As for :class:`FeaturePair`.
 
     See Also
     --------
@@ -127,6 +88,8 @@ class MaxSlicedWasserstein(FeaturePair):
 
     higher_is_better = False
 
+    function = staticmethod(max_sliced_wasserstein)
+
     def __init__(
         self,
         *,
@@ -134,39 +97,13 @@ class MaxSlicedWasserstein(FeaturePair):
         directions: int = 128,
         steps: int = 50,
         seed: int = 0,
-        reset_real_features: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(reset_real_features=reset_real_features, **kwargs)
-        self.p: Power = p
-        self.directions = directions
-        self.steps = steps
-        self.seed = seed
-
-    def result(self) -> MaxSlicedResult:
-        """Give the distance with its direction, for this process alone.
-
-        Raises
-        ------
-        ValueError
-            If a side has fewer than 4 rows, or an option is not valid.
-        """
-        return max_sliced_wasserstein(
-            *self.both(), p=self.p, directions=self.directions, steps=self.steps, seed=self.seed
-        )
-
-    def compute(self) -> torch.Tensor:
-        """Give the distance over all that was seen, on all ranks: float64, no dimensions.
-
-        Raises
-        ------
-        ValueError
-            As :meth:`result`.
-        """
-        return torch.tensor(float(self.result()), dtype=torch.float64, device=self.device)
+        options = {"p": p, "directions": directions, "steps": steps, "seed": seed}
+        super().__init__(options, **kwargs)
 
 
-class SinkhornDivergence(FeaturePair):
+class SinkhornDivergence(OfPair):
     """Debiased entropic transport between two streams of features; best 0, lower is better.
 
     All features are kept; of more than ``max_samples`` rows a side a random part, drawn by place
@@ -178,10 +115,8 @@ class SinkhornDivergence(FeaturePair):
         Length scale of the smoothing; give one to compare values.
     max_samples, max_iter, tolerance, seed
         As for the function.
-    reset_real_features : bool
-        Whether :meth:`reset` also forgets the real side.
-    **kwargs
-        To :class:`torchmetrics.Metric`.
+    reset_real_features, **kwargs
+        As for :class:`FeaturePair`.
 
     See Also
     --------
@@ -189,6 +124,8 @@ class SinkhornDivergence(FeaturePair):
     """
 
     higher_is_better = False
+
+    function = staticmethod(sinkhorn_divergence)
 
     def __init__(
         self,
@@ -198,41 +135,13 @@ class SinkhornDivergence(FeaturePair):
         max_iter: int = 5000,
         tolerance: float = 1e-3,
         seed: int = 0,
-        reset_real_features: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(reset_real_features=reset_real_features, **kwargs)
-        self.blur = blur
-        self.max_samples = max_samples
-        self.max_iter = max_iter
-        self.tolerance = tolerance
-        self.seed = seed
-
-    def result(self) -> SinkhornResult:
-        """Give the divergence with its distance and blur, for this process alone.
-
-        Raises
-        ------
-        ValueError
-            If a side has seen no batch, or an option is not valid.
-        RuntimeError
-            If the iteration does not converge.
-        """
-        return sinkhorn_divergence(
-            *self.both(),
-            blur=self.blur,
-            max_samples=self.max_samples,
-            max_iter=self.max_iter,
-            tolerance=self.tolerance,
-            seed=self.seed,
-        )
-
-    def compute(self) -> torch.Tensor:
-        """Give the divergence over all that was seen, on all ranks: float64, no dimensions.
-
-        Raises
-        ------
-        ValueError, RuntimeError
-            As :meth:`result`.
-        """
-        return torch.tensor(float(self.result()), dtype=torch.float64, device=self.device)
+        options = {
+            "blur": blur,
+            "max_samples": max_samples,
+            "max_iter": max_iter,
+            "tolerance": tolerance,
+            "seed": seed,
+        }
+        super().__init__(options, **kwargs)

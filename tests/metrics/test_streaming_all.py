@@ -24,8 +24,8 @@ from torchmetrics import Metric, MetricCollection
 import evalsuite.metrics.streaming
 from evalsuite.metrics.distribution.classifier import classifier_two_sample_test
 from evalsuite.metrics.distribution.copying import copy_tests
-from evalsuite.metrics.distribution.diversity import vendi_score
-from evalsuite.metrics.distribution.frechet import frechet_distance
+from evalsuite.metrics.distribution.diversity import vendi_ratio, vendi_score
+from evalsuite.metrics.distribution.frechet import frechet_distance, frechet_distance_infinity
 from evalsuite.metrics.distribution.kernel import kernel_distance
 from evalsuite.metrics.distribution.likelihood import feature_likelihood_divergence
 from evalsuite.metrics.distribution.manifold import precision_recall_density_coverage
@@ -37,15 +37,17 @@ from evalsuite.metrics.distribution.transport import (
     sliced_wasserstein,
 )
 from evalsuite.metrics.drift.categorical import total_variation
-from evalsuite.metrics.drift.univariate import jensen_shannon, psi
+from evalsuite.metrics.drift.multiplicity import adjust_pvalues
+from evalsuite.metrics.drift.univariate import jensen_shannon, numeric_drift, psi
 from evalsuite.metrics.streaming.classifier import ClassifierTwoSample
-from evalsuite.metrics.streaming.diversity import VendiScore
-from evalsuite.metrics.streaming.drift import ColumnDrift
-from evalsuite.metrics.streaming.frechet import FrechetDistance
+from evalsuite.metrics.streaming.diversity import VendiRatio, VendiScore
+from evalsuite.metrics.streaming.drift import ColumnDrift, DriftTests
+from evalsuite.metrics.streaming.frechet import FrechetDistance, FrechetDistanceInfinity
 from evalsuite.metrics.streaming.kernel import KernelDistance
 from evalsuite.metrics.streaming.manifold import PrecisionRecallDensityCoverage
 from evalsuite.metrics.streaming.mauve import Mauve
 from evalsuite.metrics.streaming.modes import ModeTests
+from evalsuite.metrics.streaming.subgroups import SubgroupTests
 from evalsuite.metrics.streaming.training import (
     CopyTests,
     FeatureLikelihoodDivergence,
@@ -57,6 +59,7 @@ from evalsuite.metrics.streaming.transport import (
     SlicedWasserstein,
 )
 from evalsuite.metrics.utility.probes import utility_tests
+from evalsuite.metrics.utility.subgroups import subgroup_tests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +110,16 @@ def columns(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     return worst
 
 
+def drifts(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    found = [numeric_drift(a, b) for a, b in zip(x.T, y.T, strict=True)]
+    adjusted = adjust_pvalues([f.p_value for f in found], "bh")
+    return {
+        "drifted_columns": float((adjusted <= 0.05).sum()),
+        "largest_wasserstein": max(f.wasserstein for f in found),
+        "largest_ks": max(f.ks for f in found),
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """A streaming metric, and the function that it must equal on all rows together."""
@@ -133,6 +146,17 @@ CASES = {
         lambda x, y: classifier_two_sample_test(x, y, folds=3, permutations=0).effect,
         any_order=False,
     ),
+    "infinity": Case(
+        lambda: FrechetDistanceInfinity(points=1, repeats=2),
+        lambda x, y: frechet_distance_infinity(x, y, points=1, repeats=2).value,
+        any_order=False,
+    ),
+    "vendi_ratio": Case(
+        lambda: VendiRatio(repeats=2),
+        lambda x, y: vendi_ratio(x, y, repeats=2).value,
+        any_order=False,
+    ),
+    "tables": Case(DriftTests, drifts),
     "sliced": Case(
         lambda: SlicedWasserstein(directions=8),
         lambda x, y: sliced_wasserstein(x, y, directions=8).value,
@@ -159,7 +183,7 @@ CASES = {
     "vendi": Case(lambda: VendiScore(D), lambda _, y: vendi_score(y).value),
 }
 
-SEVERAL = {"manifold", "copies", "columns"}
+SEVERAL = {"manifold", "copies", "columns", "tables"}
 """Metrics of more than one value, which Lightning cannot log by themselves."""
 
 every_case = pytest.mark.parametrize("name", CASES)
@@ -201,7 +225,9 @@ def test_every_streaming_class_is_tested_here() -> None:
                 if isinstance(c, type) and issubclass(c, Metric) and c.__module__ == module.__name__
             }
     # Those need more rows, or labels: they have tests of their own at the end.
-    assert found == {type(case.make()) for case in CASES.values()} | {ModeTests, UtilityTests}
+    assert found == {type(case.make()) for case in CASES.values()} | {
+        ModeTests, SubgroupTests, UtilityTests,
+    }  # fmt: skip
 
 
 # Lightning --------------------------------------------------------------------------------------
@@ -458,11 +484,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from evalsuite.metrics.streaming.classifier import ClassifierTwoSample
-from evalsuite.metrics.streaming.diversity import VendiScore
-from evalsuite.metrics.streaming.frechet import FrechetDistance
+from evalsuite.metrics.streaming.diversity import VendiRatio, VendiScore
+from evalsuite.metrics.streaming.frechet import FrechetDistance, FrechetDistanceInfinity
 from evalsuite.metrics.streaming.kernel import KernelDistance
 from evalsuite.metrics.streaming.manifold import PrecisionRecallDensityCoverage
-from evalsuite.metrics.streaming.drift import ColumnDrift
+from evalsuite.metrics.streaming.drift import ColumnDrift, DriftTests
 from evalsuite.metrics.streaming.mauve import Mauve
 from evalsuite.metrics.streaming.training import CopyTests, FeatureLikelihoodDivergence
 from evalsuite.metrics.streaming.transport import (
@@ -484,6 +510,9 @@ for cuts in data["cuts"].tolist():
         "rbf": KernelDistance("rbf", bandwidth=2.0),
         "manifold": PrecisionRecallDensityCoverage(k=2),
         "classifier": ClassifierTwoSample(folds=3),
+        "infinity": FrechetDistanceInfinity(points=1, repeats=2),
+        "vendi_ratio": VendiRatio(repeats=2),
+        "tables": DriftTests(),
         "sliced": SlicedWasserstein(directions=8),
         "max_sliced": MaxSlicedWasserstein(directions=8, steps=5),
         "sinkhorn": SinkhornDivergence(1.5),
@@ -515,7 +544,7 @@ def test_ranks_of_a_process_group_equal_the_whole(tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in (0, 1)
     ]
-    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+    assert [rank.wait(timeout=900) for rank in ranks] == [0, 0]
     said = [json.loads((tmp_path / f"value{rank}").read_text()) for rank in (0, 1)]
     assert said[0] == said[1]
     for (cut_x, cut_y), first, second in zip(cuts, said[0][::2], said[0][1::2], strict=True):
@@ -532,7 +561,7 @@ def test_ranks_of_a_process_group_equal_the_whole(tmp_path: Path) -> None:
 # Metrics with more rows or labels ---------------------------------------------------------------
 
 
-def test_modes_and_utility_in_shards_equal_the_whole() -> None:
+def test_modes_subgroups_and_utility_in_shards_equal_the_whole() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.normal(0, 1, (90, D)), rng.normal(0.2, 1.1, (60, D))
     of_x, of_y = (torch.from_numpy((rows[:, 0] > 0).astype(int)) for rows in (x, y))
@@ -540,7 +569,11 @@ def test_modes_and_utility_in_shards_equal_the_whole() -> None:
 
     def made() -> MetricCollection:
         return MetricCollection(
-            {"modes": ModeTests(splits=4), "use": UtilityTests(TRAIN, of_train)}
+            {
+                "modes": ModeTests(splits=4),
+                "groups": SubgroupTests(min_n=20),
+                "use": UtilityTests(TRAIN, of_train),
+            }
         )
 
     shards = []
@@ -560,6 +593,12 @@ def test_modes_and_utility_in_shards_equal_the_whole() -> None:
         "effective_hits": modes.hits.value,
         "collision_rate": modes.birthday.value,
     })  # fmt: skip
+    groups = subgroup_tests(x, y, of_x.tolist(), of_y.tolist(), min_n=20, permutations=1)
+    assert groups.worst is not None
+    same(got["groups"], {
+        "share_distance": groups.shares.value,
+        "worst_group_gap": groups.worst.kernels["polynomial"].relative,
+    })  # fmt: skip
     use = utility_tests(
         (TRAIN, of_train.tolist()), (y, of_y.tolist()), (x, of_x.tolist()), probes=("linear",)
     ).probes["linear"]
@@ -569,6 +608,15 @@ def test_modes_and_utility_in_shards_equal_the_whole() -> None:
         "trts": use.trts.value,
         "trtr": use.trtr.value,
     })  # fmt: skip
+
+
+def test_subgroups_that_are_too_small_have_no_gap() -> None:
+    metric = SubgroupTests()
+    for real in (True, False):
+        metric.update(TRAIN, real=real, labels=torch.arange(40) % 2)
+    assert {k: float(v) for k, v in metric.compute().items()} == {"share_distance": 0.0}
+    with pytest.raises(ValueError, match="min_n must be at least 8"):
+        SubgroupTests(min_n=4)
 
 
 def test_utility_wants_labels_that_fit() -> None:
