@@ -56,8 +56,15 @@ from evalsuite.metrics.distribution.transport import (
 )
 from evalsuite.metrics.drift.categorical import chi_square_test, total_variation
 from evalsuite.metrics.drift.multiplicity import adjust_pvalues
-from evalsuite.metrics.drift.univariate import _Pooled, ks_test, numeric_drift
+from evalsuite.metrics.drift.univariate import (
+    _Pooled,
+    jensen_shannon,
+    ks_test,
+    numeric_drift,
+    psi,
+)
 from evalsuite.metrics.inference import Tail, max_t, p_value, permutation_masks
+from evalsuite.metrics.utility.probes import utility_tests
 from evalsuite.pipeline.calibrate import PERMUTED_COMPONENTS, principal_components
 
 from ._machine import RESULTS, machine, write
@@ -194,10 +201,9 @@ def manifold_p(pooled: Pool) -> dict[str, Floats]:
     return {k: _p(drawn[k], pooled.deals, "lower", 1e-9) for k in ("precision", "coverage")}
 
 
-def frechet_p(pooled: Pool, deals: int | None = None) -> Floats:
+def frechet_p(pooled: Pool) -> Floats:
     """As the gate does it: on the leading principal components of the pooled rows."""
-    deals = pooled.deals if deals is None else deals
-    z = pooled.z
+    deals, z = pooled.deals, pooled.z
     if z.shape[1] > PERMUTED_COMPONENTS:
         z = np.ascontiguousarray(principal_components(z, PERMUTED_COMPONENTS, 0)[0])
     per = pooled.first.shape[1] // pooled.deals
@@ -237,12 +243,11 @@ def block_p(pooled: Pool, seed: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Repetitions of a cell: pools times deals, and of these the ones with a Fréchet distance."""
+    """Repetitions of a cell: pools times deals."""
 
     pools: int
     deals: int
     permutations: int
-    frechet_deals: int
 
 
 def null_cell(data: str, n: int, m: int, d: int, plan: Plan, seed: int) -> list[Row]:
@@ -254,7 +259,7 @@ def null_cell(data: str, n: int, m: int, d: int, plan: Plan, seed: int) -> list[
         pooled = pool(data, n, m, d, deals=plan.deals, permutations=plan.permutations, seed=s)
         for name, p in (kernel_p(pooled) | manifold_p(pooled)).items():
             found[name].append(p)
-        found["Fréchet"].append(frechet_p(pooled, plan.frechet_deals))
+        found["Fréchet"].append(frechet_p(pooled))
         found["C2ST"].append(classifier_p(pooled))
         if not data.startswith("grouped"):
             found["MMD block z"].append(block_p(pooled, s))
@@ -560,7 +565,13 @@ def column_coverage_cell(data: str, n: int, gap: float, repetitions: int, seed: 
     step = gap * sd
     edges = np.append(np.arange(-6.5, 7.0) / 1.5, np.inf)
     shares = [np.diff(law.cdf(edges - shift), prepend=0.0) for shift in (0.0, step)]
+    # Of the indices: over the deciles of the real law.
+    deciles = law.ppf(np.arange(1, 10) / 10)
+    p, q = (np.diff(law.cdf(deciles - s), prepend=0.0, append=1.0) for s in (0.0, step))
+    middle = (p + q) / 2
     truths = {
+        "PSI": float(((p - q) * np.log(p / q)).sum()),
+        "JS": float((p * np.log2(p / middle) + q * np.log2(q / middle)).sum() / 2),
         "Wasserstein": gap,
         "mean shift": gap,
         "KS": float(2 * law.cdf(step / 2) - 1),
@@ -574,7 +585,12 @@ def column_coverage_cell(data: str, n: int, gap: float, repetitions: int, seed: 
         # Cells as in `edges`: the outermost take all that lies beyond.
         labels = [np.clip(np.round(1.5 * v), -7, 7).astype(int).tolist() for v in (x, y)]
         ks, tv = ks_test(x, y, seed=i), total_variation(*labels, permutations=1, seed=i)
+        index, divergence = (
+            test(x, y, edges=deciles, permutations=1, seed=i) for test in (psi, jensen_shannon)
+        )
         for name, value, interval in (
+            ("PSI", index.value, index.ci),
+            ("JS", divergence.value, divergence.ci),
             ("Wasserstein", drift.wasserstein, drift.wasserstein_ci),
             ("mean shift", drift.mean_shift, drift.mean_shift_ci),
             ("KS", ks.value, ks.ci),
@@ -584,6 +600,47 @@ def column_coverage_cell(data: str, n: int, gap: float, repetitions: int, seed: 
     return [
         _covered(name, data, (n, n, 1), gap, np.array(found), truths[name])
         for name, found in triples.items()
+    ]
+
+
+def utility_cell(data: str, d: int, gap: float, repetitions: int, seed: int) -> list[Row]:
+    """Intervals of utility, which speak of one pair of training sets: new test data each time, and
+    for the truth 20,000 test rows; two classes, and synthetic rows moved by ``gap``."""
+    n = 100
+    sd = math.sqrt(variance_of(data))
+
+    def labelled(size: int, rng: np.random.Generator) -> tuple[Floats, list[str]]:
+        side = rng.integers(0, 2, size)
+        rows = rows_of(data, size, d, rng)
+        rows[:, 0] += (1.4 * side - 0.7) * sd
+        return rows, [str(k) for k in side]
+
+    rng = np.random.default_rng([seed, repetitions])
+    train, made = labelled(2 * n, rng), labelled(2 * n, rng)
+    made[0][:, 0] += gap * sd
+
+    def told(
+        size: int, rng: np.random.Generator, bootstrap: int
+    ) -> dict[str, tuple[float, Interval]]:
+        found = utility_tests(
+            train, made, labelled(size, rng), probes=("linear",), repeats=1, bootstrap=bootstrap
+        ).probes["linear"]
+        all_added = found.curve[-1]
+        return {
+            "TSTR": (found.tstr.value, found.tstr.interval),
+            "TSTR / TRTR": (found.value, found.interval),
+            "gain of all": (all_added.gain, all_added.interval),
+            "gain of the next 1,000": (found.next_gain.value, found.next_gain.interval),
+        }
+
+    truths = {name: value for name, (value, _) in told(20_000, rng, 1).items()}
+    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    for i in range(repetitions):
+        for name, (value, interval) in told(n, np.random.default_rng([seed, i]), 1000).items():
+            found[name].append((value, interval.low, interval.high))
+    return [
+        _covered(name, data, (n, n, d), gap, np.array(triples), truths[name])
+        for name, triples in found.items()
     ]
 
 
@@ -685,9 +742,9 @@ def cells() -> Iterator[Cell]:
     kinds = ("gaussian", "heavy", "tied", "copies", "grouped")
     everything = (*kinds, "grouped, withheld")
     plans = {
-        (100, 100): Plan(100, 10, 99, 10),
-        (100, 1000): Plan(40, 25, FEW, 10),
-        (1000, 1000): Plan(20, 50, FEW, 10),
+        (100, 100): Plan(100, 10, 99),
+        (100, 1000): Plan(40, 25, FEW),
+        (1000, 1000): Plan(20, 50, FEW),
     }
 
     def null(
@@ -720,6 +777,12 @@ def cells() -> Iterator[Cell]:
                 for gap in (0.0, 1.0):
                     run = partial(resampled_cell, data, d, gap, 200)
                     yield Cell(f"coverage resampled d={d} {data} gap={gap}", run)
+
+    def utility() -> Iterator[Cell]:
+        for d in (8, 64):
+            for gap in (0.0, 1.0):
+                run = partial(utility_cell, "gaussian", d, gap, 500)
+                yield Cell(f"coverage utility d={d} gaussian gap={gap}", run)
 
     def columns_covered(n: int) -> Iterator[Cell]:
         for data in ("gaussian", "heavy"):
@@ -757,6 +820,7 @@ def cells() -> Iterator[Cell]:
     yield from copies(100, (8, 64), (0.0,), 1000)
     yield from resampled()
     yield from columns_covered(1000)
+    yield from utility()
     yield from coverage(1000, {"kernel": 500, "c2st": 500}, ("gaussian",))
     yield from null([uneven, large], (8, 64), ("grouped", "tied"))
     yield from null([uneven, large], (512, 1280), ("gaussian",))
@@ -959,14 +1023,15 @@ def summary(rows: Sequence[Row], planned: int, cells_done: int) -> str:
             "The gap is in standard deviations of one column (spread evenly over the columns), for "
             "copy checks the share of synthetic rows that are copies. Truth: closed form for "
             "kernels (fixed bandwidth; the energy distance of heavy-tailed data by 1,000,000 "
-            "simulated pairs), Fréchet, transport, Wasserstein, mean shift, KS and total "
-            "variation; 0.5 for AUC and DCR share without copies; for MAUVE its own codebook on "
-            "10,000 rows a side; for metrics whose interval speaks of their expectation at these "
-            "sizes (precision, recall, density, coverage, C2ST, Vendi, effective hits, AUC and "
-            "share with copies; C_T and NNDR given the training rows, FLD given the synthetic rows "
-            "too) the mean over the repetitions. The polynomial kernel has no truth on "
-            "heavy-tailed data, whose cubes have no mean; the Fréchet interval needs more than "
-            "2 d + 3 rows.",
+            "simulated pairs), Fréchet, transport, Wasserstein, mean shift, KS, total variation, "
+            "PSI and JS (over the real law's deciles); 20,000 test rows for utility, given its "
+            "training sets; 0.5 for AUC and DCR share without copies; for MAUVE its "
+            "own codebook on 10,000 rows a side; for metrics whose interval speaks of their "
+            "expectation at these sizes (precision, recall, density, coverage, C2ST, Vendi, "
+            "effective hits, AUC and share with copies; C_T and NNDR given the training rows, FLD "
+            "given the synthetic rows too) the mean over the repetitions. The polynomial kernel "
+            "has no truth on heavy-tailed data, whose cubes have no mean; the Fréchet interval "
+            "needs more than 2 d + 3 rows.",
             "",
             *_grid(
                 part,

@@ -16,7 +16,7 @@ from evalsuite.metrics.drift.univariate import _Pooled, anderson_darling_test
 from evalsuite.metrics.inference import permutation_masks
 
 COMMITTED = Path(__file__).parents[2] / "results" / "calibration" / "calibration.csv"
-PLAN = study.Plan(pools=2, deals=3, permutations=19, frechet_deals=2)
+PLAN = study.Plan(pools=2, deals=3, permutations=19)
 
 
 def one_deal(x: np.ndarray, y: np.ndarray, seed: int) -> study.Pool:
@@ -76,7 +76,7 @@ def test_null_cells_are_well_formed(data: str) -> None:
     assert {"MMD max-T", "coverage", "precision", "Fréchet", "C2ST"} <= names
     assert ("MMD block z" in names) == (data != "grouped")
     for r in rows:
-        assert r.repetitions == (4 if r.test == "Fréchet" else 6)
+        assert r.repetitions == 6
         assert 0 <= r.count <= r.repetitions
         assert r.permutations == (0 if r.test == "MMD block z" else 19)
     assert study.cells_in(study.table_of({"a": rows, "b": rows[:1]})) == {"a": rows, "b": rows[:1]}
@@ -135,9 +135,10 @@ def test_interval_cells_are_well_formed() -> None:
         *study.column_coverage_cell("heavy", 60, 0.5, 4, 1),
         *study.copy_cell("gaussian", 40, 4, 0.2, 4, 1),
         *study.column_cell("grouped", 30, 60, 4, 1),
+        *study.utility_cell("gaussian", 4, 1.0, 4, 1),
     ]
     covered = [r for r in rows if r.study == "coverage"]
-    assert len({r.test for r in covered}) == 15
+    assert len({r.test for r in covered}) == 21
     assert all(r.repetitions == 4 and 0 <= r.count <= 4 for r in rows)
     # Nominal 95 %: fewer than half of so many intervals cannot be chance.
     assert sum(r.count for r in covered) > 2 * len(covered)
