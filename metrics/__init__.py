@@ -43,10 +43,17 @@ if TYPE_CHECKING:
     )
     from .distribution.mauve import mauve as mauve
     from .distribution.modes import mode_tests as mode_tests
+    from .distribution.random_features import RandomFeatureKernel as RandomFeatureKernel
+    from .distribution.random_features import random_feature_distance as random_feature_distance
+    from .distribution.sampled import NeighbourSample as NeighbourSample
+    from .distribution.sampled import UniformSample as UniformSample
+    from .distribution.sampled import sampled_manifold as sampled_manifold
     from .distribution.transport import max_sliced_wasserstein as max_sliced_wasserstein
     from .distribution.transport import sinkhorn_divergence as sinkhorn_divergence
     from .distribution.transport import sliced_wasserstein as sliced_wasserstein
     from .drift.multiplicity import adjust_pvalues as adjust_pvalues
+    from .drift.sketch import QuantileSketch as QuantileSketch
+    from .drift.sketch import sketch_drift as sketch_drift
     from .drift.table import drift_tests as drift_tests
     from .image.attributes import image_attributes as image_attributes
     from .pair import PairMetric as PairMetric
@@ -126,12 +133,15 @@ _WHERE = {
         ".distribution.manifold": ("precision_recall_density_coverage",),
         ".distribution.mauve": ("mauve",),
         ".distribution.modes": ("mode_tests",),
+        ".distribution.random_features": ("RandomFeatureKernel", "random_feature_distance"),
+        ".distribution.sampled": ("NeighbourSample", "UniformSample", "sampled_manifold"),
         ".distribution.transport": (
             "max_sliced_wasserstein",
             "sinkhorn_divergence",
             "sliced_wasserstein",
         ),
         ".drift.multiplicity": ("adjust_pvalues",),
+        ".drift.sketch": ("QuantileSketch", "sketch_drift"),
         ".drift.table": ("drift_tests",),
         ".image.attributes": ("image_attributes",),
         ".pair": ("PairMetric",),

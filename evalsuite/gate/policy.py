@@ -102,6 +102,15 @@ class Calibration(_Strict):
             "calibration; the metric's value itself always uses all of them.",
         ),
     ] = 5000
+    exact_up_to: Annotated[
+        int,
+        Field(
+            ge=100,
+            description="Up to this many samples a side, values are exact over all pairs; above, "
+            "kernel distances and the k-NN metrics are approximated in linear time, and the "
+            "finding names how and with which error.",
+        ),
+    ] = 20_000
 
 
 class Ties(_Strict):

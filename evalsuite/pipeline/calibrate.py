@@ -36,6 +36,9 @@ SPLIT_SIZE_FRECHET = 300
 SPLITS_FRECHET = 40
 PERMUTED_COMPONENTS = 32
 """Permutations of the Fréchet distance look at this many leading pooled principal components."""
+BLOCK_ROWS = 1000
+"""Rows a side in a block of the polynomial kernel's distance, where there are too many for all."""
+FEWEST_BLOCKS = 20
 KEPT_FLOOR_VALUES = 100
 KEPT_NULL_VALUES = 200
 NEIGHBOURS = 5
@@ -122,6 +125,10 @@ class _Draws:
     """Whether the metric's mean is 0 at no gap at any size, so that the value is its own gap."""
     same_statistic: bool = True
     """Whether the permuted statistic is the metric itself, not a cheaper stand-in."""
+    approximation: dict[str, Any] | None = None
+    """How ``value`` was approximated, with its ``error``; None where it is exact."""
+    approximation_error: float = 0.0
+    """Standard error that this adds to ``value``."""
 
 
 def _standard_error(d: _Draws) -> float:
@@ -159,7 +166,7 @@ def _finding(
         gap = sign * (d.value - spec.best) / d.scale
     else:
         gap = sign * (matched - float(d.floor.mean())) / d.scale
-    se = _standard_error(d) / d.scale
+    se = math.hypot(_standard_error(d), d.approximation_error) / d.scale
     t = float(stdtrit(df, 0.5 + settings.confidence / 2))
     tie = 1e-12 * abs(d.observed)
     p = p_value(sign * d.observed, sign * d.permuted, "upper", tie=tie)
@@ -197,7 +204,11 @@ def _finding(
         p_value=p,
         p_method=d.p_method,
         null=null_of(d.observed, d.permuted),
-        details={"standard_error": se, "matched_size": d.size},
+        details={
+            "standard_error": se,
+            "matched_size": d.size,
+            **({"approximation": d.approximation} if d.approximation else {}),
+        },
     )
 
 
@@ -277,6 +288,57 @@ def _classifier_finding(
         null=null_of(result.effect, 2 * result.null - 1),
         details={"auc": result.auc, "standard_error": result.standard_error},
     )
+
+
+def _approximate_kernel(
+    real: npt.NDArray[np.float32],
+    synthetic: npt.NDArray[np.float32],
+    kernel: str,
+    settings: Calibration,
+    seed: int,
+) -> tuple[float, dict[str, Any], float]:
+    """Give a kernel distance in time linear in n: value, how, and the standard error it adds."""
+    from scipy.special import stdtrit
+
+    from ..metrics.distribution.kernel import kernel_distance
+    from ..metrics.distribution.random_features import random_feature_distance
+
+    level = settings.confidence
+    if kernel == "rbf":
+        r = random_feature_distance(real, synthetic, level=level, seed=seed)
+        how = {
+            "method": "random Fourier features",
+            "frequencies": r.frequencies,
+            "error": r.error,
+            "error_bound": r.error_bound,
+        }
+        z = float(stdtrit(r.frequencies - 1, (1 + level) / 2))
+        return r.value, {**how, "level": level, "of": "the exact distance"}, r.error / z
+    smaller = min(len(real), len(synthetic))
+    # Fewer blocks would say little of their own spread.
+    block = max(2, min(BLOCK_ROWS, smaller // FEWEST_BLOCKS))
+    b = kernel_distance(
+        real, synthetic, kernel, estimator="block", block_size=block, level=level, seed=seed
+    )
+    se = math.sqrt(b.variance or 0.0)
+    blocks = smaller // block
+    error = se * float(stdtrit(blocks - 1, (1 + level) / 2))
+    how = {"method": "mean of disjoint blocks", "block_rows": block, "blocks": blocks}
+    # The mean of blocks and the exact value estimate the same; sampling is in this error too.
+    return b.value, {**how, "error": error, "level": level, "of": "the population"}, se
+
+
+def _approximate_share(manifold: Any, name: str) -> dict[str, Any]:
+    """Say how a k-NN metric of a large set was taken, and how far off it may be."""
+    ci = manifold.intervals[name]
+    exact = name in {"density", "coverage"}
+    return {
+        "method": "uniform sample of centres",
+        "centres": manifold.size,
+        "error": max(ci.high - getattr(manifold, name), getattr(manifold, name) - ci.low),
+        "level": ci.level,
+        "of": "the exact metric" if exact else "the metric with this many balls",
+    }
 
 
 def spec_of(metric: PairMetric) -> Spec:
@@ -360,10 +422,12 @@ def measure(
     from ..metrics.distribution.frechet import frechet_distance, frechet_splits, total_variance
     from ..metrics.distribution.kernel import kernel_distance, kernel_splits, kernel_spread
     from ..metrics.distribution.manifold import manifold_splits, precision_recall_density_coverage
+    from ..metrics.distribution.sampled import sampled_manifold
     from ..metrics.inference import permutation_masks, split_masks
 
     wanted = list(SPECS) if metrics is None else list(metrics)
     n_real, n_synthetic = len(real), len(synthetic)
+    large = max(n_real, n_synthetic) > settings.exact_up_to
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(8)]
 
     codes = [
@@ -436,8 +500,15 @@ def measure(
             if kernel not in kernels:
                 continue
             here, floor, matched, null = parts(drawn[kernel])
+            value, how, error = here, None, 0.0
+            if large:
+                value, how, error = _approximate_kernel(real, synthetic, kernel, settings, seeds[7])
+            elif not everything:
+                value = float(kernel_distance(real, synthetic, kernel))
             found[name] = _Draws(
-                value=here if everything else float(kernel_distance(real, synthetic, kernel)),
+                value=value,
+                approximation=how,
+                approximation_error=error,
                 floor=floor,
                 matched=matched,
                 permuted=null,
@@ -451,7 +522,18 @@ def measure(
 
     tick("manifold")
     # Its own intervals are left out: the floor and the matched draws below give them.
-    manifold = precision_recall_density_coverage(real, synthetic, k=NEIGHBOURS, level=None)
+    manifold = (
+        sampled_manifold(
+            real,
+            synthetic,
+            k=NEIGHBOURS,
+            size=settings.max_samples,
+            level=settings.confidence,
+            seed=seeds[7],
+        )
+        if large
+        else precision_recall_density_coverage(real, synthetic, k=NEIGHBOURS, level=None)
+    )
     shapes = {"precision", "recall", "density", "coverage"} & set(wanted)
     if shapes:
         drawn = manifold_splits(z, first, second, k=NEIGHBOURS)
@@ -459,6 +541,7 @@ def measure(
             here, floor, matched, null = parts(drawn[name])
             found[name] = _Draws(
                 value=float(getattr(manifold, name)),
+                approximation=_approximate_share(manifold, name) if large else None,
                 floor=floor,
                 matched=matched,
                 permuted=null,

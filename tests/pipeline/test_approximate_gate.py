@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from evalsuite.gate.policy import Calibration
 from evalsuite.pipeline.calibrate import measure
@@ -41,14 +40,13 @@ def test_the_finding_names_the_approximation_and_the_exact_value_is_within_its_e
     assert near["mmd_rbf"].details["standard_error"] > exact["mmd_rbf"].details["standard_error"]
 
 
-@pytest.mark.parametrize("metrics", [("kid", "mmd_rbf")])
-def test_sets_that_are_alike_are_rejected_no_more_often_than_said(metrics) -> None:
+def test_sets_that_are_alike_are_rejected_no_more_often_than_said() -> None:
     p, inside = [], []
-    for seed in range(30):
-        for f in measure(*sets(seed + 1), settings=LARGE, metrics=metrics).findings:
+    for seed in range(16):
+        for f in measure(*sets(seed + 1), settings=LARGE, metrics=("kid", "mmd_rbf")).findings:
             p.append(f.p_value)
             inside.append(f.gap_ci.low <= 0)
-    # 30 runs of a level of 0.1: 8 or more of either metric has a chance of 0.01.
-    assert sum(np.array(p[::2]) <= 0.1) < 8
-    assert sum(np.array(p[1::2]) <= 0.1) < 8
+    # 16 runs of a level of 0.1: 6 or more of either metric has a chance of 0.003.
+    assert sum(np.array(p[::2]) <= 0.1) < 6
+    assert sum(np.array(p[1::2]) <= 0.1) < 6
     assert np.mean(inside) > 0.85
