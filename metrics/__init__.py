@@ -58,13 +58,17 @@ if TYPE_CHECKING:
     from .image.attributes import image_attributes as image_attributes
     from .pair import PairMetric as PairMetric
     from .streaming.classifier import ClassifierTwoSample as ClassifierTwoSample
+    from .streaming.diversity import VendiRatio as VendiRatio
     from .streaming.diversity import VendiScore as VendiScore
     from .streaming.drift import ColumnDrift as ColumnDrift
+    from .streaming.drift import DriftTests as DriftTests
     from .streaming.frechet import FrechetDistance as FrechetDistance
+    from .streaming.frechet import FrechetDistanceInfinity as FrechetDistanceInfinity
     from .streaming.kernel import KernelDistance as KernelDistance
     from .streaming.manifold import PrecisionRecallDensityCoverage as PrecisionRecallDensityCoverage
     from .streaming.mauve import Mauve as Mauve
     from .streaming.modes import ModeTests as ModeTests
+    from .streaming.subgroups import SubgroupTests as SubgroupTests
     from .streaming.training import CopyTests as CopyTests
     from .streaming.training import FeatureLikelihoodDivergence as FeatureLikelihoodDivergence
     from .streaming.training import UtilityTests as UtilityTests
@@ -146,13 +150,14 @@ _WHERE = {
         ".image.attributes": ("image_attributes",),
         ".pair": ("PairMetric",),
         ".streaming.classifier": ("ClassifierTwoSample",),
-        ".streaming.diversity": ("VendiScore",),
-        ".streaming.drift": ("ColumnDrift",),
-        ".streaming.frechet": ("FrechetDistance",),
+        ".streaming.diversity": ("VendiRatio", "VendiScore"),
+        ".streaming.drift": ("ColumnDrift", "DriftTests"),
+        ".streaming.frechet": ("FrechetDistance", "FrechetDistanceInfinity"),
         ".streaming.kernel": ("KernelDistance",),
         ".streaming.manifold": ("PrecisionRecallDensityCoverage",),
         ".streaming.mauve": ("Mauve",),
         ".streaming.modes": ("ModeTests",),
+        ".streaming.subgroups": ("SubgroupTests",),
         ".streaming.training": ("CopyTests", "FeatureLikelihoodDivergence", "UtilityTests"),
         ".streaming.transport": (
             "MaxSlicedWasserstein",
