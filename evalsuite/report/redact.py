@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..gate.findings import GateResult, Message, Waived
 
 HIDDEN = "redacted"
+_CURVE = {"added", "score", "gain", "low", "high"}
+"""What a point of a learning curve is made of."""
 _PLAIN = re.compile(r"-{1,2}[A-Za-z][\w-]*|-?\d+(\.\d+)?")
 
 
@@ -187,8 +189,8 @@ def _numbers_only(details: dict[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> bool:
         if isinstance(value, list | tuple):
             return all(plain(v) for v in value)
-        if isinstance(value, dict):
-            return all(plain(v) for v in value.values())
+        if isinstance(value, dict):  # a key may come from the data as well
+            return value.keys() <= _CURVE and all(plain(v) for v in value.values())
         return value is None or isinstance(value, bool | int | float)
 
     return {key: value for key, value in details.items() if plain(value)}

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 from lxml import etree, html
 from markdown_it import MarkdownIt
@@ -166,8 +167,12 @@ def test_a_redacted_run_names_no_sample(
         id="unheard_of", text="Ann Smith's scan_7.png is odd", params={"who": "Ann Smith"}
     )
     finding = result.findings[0].model_copy(
-        update={"message": secret, "details": {"file": "scan_7.png", "n": 3, "by": ["Ann Smith"]}}
-    )
+        update={
+            "message": secret,
+            "details": {"file": "scan_7.png", "n": 3, "by": ["Ann Smith"], "of": {"Ann Smith": 2},
+                        "curve": [{"added": 5, "gain": 0.1}]},
+        }
+    )  # fmt: skip
     result = result.model_copy(
         update={
             "findings": (finding, *result.findings[1:]),
@@ -180,13 +185,17 @@ def test_a_redacted_run_names_no_sample(
     private = ("cell_", "module_", "Ann Smith", "scan_7", "acme", "/home", "broken/", "module 1",
                "demo/data", "17 bytes", "data:image/jpeg;base64,/9j/4AAQ")  # fmt: skip
     for file in files:
-        text = file.read_text("utf-8")
+        text = (
+            pd.read_parquet(file).to_json()
+            if file.suffix == ".parquet"
+            else file.read_text("utf-8")
+        )
         assert [word for word in private if word in text] == [], file.name
     back = read_result(tmp_path)
     assert back.command == "evalsuite gate … … --seed 3 --out …"
     assert back.verdict == result.verdict
     assert [f.gap for f in back.findings] == [f.gap for f in result.findings]
-    assert back.findings[0].details == {"n": 3}
+    assert back.findings[0].details == {"n": 3, "curve": [{"added": 5, "gain": 0.1}]}
     names = {p.sample for p in back.maps[0].points}
     assert len(names) == len(back.maps[0].points)
     assert back.galleries[1].items[0].partner in names
