@@ -22,6 +22,7 @@ from .errors import DataError, ModelError, UsageError
 from .gate.policy import Policy, load_policy
 from .generators import items_of, parse_recipe
 from .generators.protocol import RecipeError
+from .report.render import write_atomically
 from .strict_yaml import read_mapping, read_text
 
 if TYPE_CHECKING:
@@ -232,13 +233,13 @@ def tune(
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     complete = (optuna.trial.TrialState.COMPLETE,)
     done = len(study.get_trials(states=complete))
-    # A sampler's stream is not kept: a resumed search goes on with another one.
-    study.sampler = optuna.samplers.TPESampler(seed=(base["seed"] + done) % 2**32)
-    if done < trials:
-        study.optimize(objective, n_trials=trials - done)
-    found = tuple(
-        Trial(t.number, dict(t.params), float(t.values[0]), float(t.user_attrs["coverage"]))
-        for t in study.get_trials(states=complete)
+    for k in range(done, trials):
+        # A sampler's stream is not kept: with one for each trial, a resumed search is the same.
+        study.sampler = optuna.samplers.TPESampler(seed=(base["seed"] + k) % 2**32)
+        study.optimize(objective, n_trials=1)
+    found = tuple(  # numbered without those that were stopped
+        Trial(k, dict(t.params), float(t.values[0]), float(t.user_attrs["coverage"]))
+        for k, t in enumerate(study.get_trials(states=complete))
     )
     enough = [t for t in found if t.coverage >= coverage]
     if not enough:
@@ -246,7 +247,7 @@ def tune(
     best = min(enough, key=lambda t: (t.gap, t.number))
     chosen = _with(base, best.knobs, str(recipe))
     path = target / "recipe.yaml"
-    path.write_text(yaml.safe_dump(chosen.model_dump(), sort_keys=False), "utf-8")
+    write_atomically(path, yaml.safe_dump(chosen.model_dump(), sort_keys=False).encode())
     last = made(chosen, target / "best")
     gap, share = _measured(features["judge"][looks.own[0]], last[looks.own[0]])
     sets = (features["reference"], features["judge"], last)
@@ -265,7 +266,7 @@ def _modality(data: Dataset) -> str:
 
 def _same_job(path: Path, job: dict[str, Any]) -> None:
     if not path.exists():
-        path.write_text(json.dumps(job, indent=1, default=str) + "\n", "utf-8")
+        write_atomically(path, (json.dumps(job, indent=1, default=str) + "\n").encode())
     elif json.loads(path.read_text("utf-8")) != json.loads(json.dumps(job, default=str)):
         raise UsageError(f"{path.parent} holds another search: name a new folder")
 
@@ -313,5 +314,5 @@ def _written(result: TuneResult, out: Path) -> TuneResult:
     from dataclasses import asdict
 
     text = json.dumps(asdict(result), indent=1, default=str)
-    (out / "tune.json").write_text(text + "\n", "utf-8")
+    write_atomically(out / "tune.json", (text + "\n").encode())
     return result
