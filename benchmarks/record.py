@@ -359,7 +359,7 @@ def _kept(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
-    arrays = {key: np.asarray(value) for key, value in make().items()}
+    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in make().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
     np.savez(part, **arrays)
@@ -849,9 +849,9 @@ def rows_of(journal: Journal) -> list[Row]:
         for metric, value in values.items():
             series.setdefault((source, encoder, metric, n), {})[damage, level, k] = value
     found = []
-    for (source, encoder, metric, n), values in sorted(series.items()):
-        null = np.array([v for (damage, *_), v in values.items() if damage == "null"])
-        alarm = np.array([v for (damage, *_), v in values.items() if damage == "alarm"])
+    for (source, encoder, metric, n), numbers in sorted(series.items()):
+        null = np.array([v for (damage, *_), v in numbers.items() if damage == "null"])
+        alarm = np.array([v for (damage, *_), v in numbers.items() if damage == "alarm"])
         null, alarm = null[np.isfinite(null)], alarm[np.isfinite(alarm)]
         if null.size < NULLS / 2 or not alarm.size:
             continue
@@ -859,13 +859,14 @@ def rows_of(journal: Journal) -> list[Row]:
         yardstick = np.array([worse(v) for v in null])
         seen = partial(_detected, worse, yardstick)
         share = float(np.mean([seen(v) for v in alarm]))
-        for damage in sorted({d for d, *_ in values} - {"null", "alarm", "none"}):
-            clean = damage if ("none", 0, 0) not in values or (damage, 0, 0) in values else "none"
-            levels = sorted({level for d, level, _ in values if d == damage and level})
-            taus, hits = [], {level: [] for level in levels}
-            for k in sorted({k for d, _, k in values if d == damage}):
-                ladder = [(0, values.get((clean, 0, k), float("nan")))]
-                ladder += [(x, values.get((damage, x, k), float("nan"))) for x in levels]
+        for damage in sorted({d for d, *_ in numbers} - {"null", "alarm", "none"}):
+            clean = damage if ("none", 0, 0) not in numbers or (damage, 0, 0) in numbers else "none"
+            levels = sorted({level for d, level, _ in numbers if d == damage and level})
+            taus: list[float] = []
+            hits: dict[int, list[bool]] = {level: [] for level in levels}
+            for k in sorted({k for d, _, k in numbers if d == damage}):
+                ladder = [(0, numbers.get((clean, 0, k), float("nan")))]
+                ladder += [(x, numbers.get((damage, x, k), float("nan"))) for x in levels]
                 known = [(x, worse(v)) for x, v in ladder if np.isfinite(v)]
                 if len(known) < 3:
                     continue
@@ -1001,7 +1002,7 @@ def readme(journal: Journal, rows: Sequence[Row]) -> str:
         f"in {units:,} comparisons of real photographs, recordings, texts and pairs with damaged "
         "ones. **tau**: Kendall's rank correlation of the number (turned so that more is worse) "
         "with the severity, the undamaged set being level 0; 1 is a perfect ranking; mean over "
-        "the damages, with a 95 % bootstrap interval over damages and draws. **Found**: share of "
+        "the damages, with a 95 % bootstrap interval over damages and draws (where there is one damage and one draw it says nothing: summary.csv has the draws). **Found**: share of "
         f"draws whose number lies above that of at least 39 of {NULLS} pairs of real sets of the "
         "same size (p < 0.05), mean over the damages. **First level found**: the smallest "
         "severity from which on 80 % of the draws are found, in the median damage. **Alarms**: "
@@ -1069,7 +1070,7 @@ def _lessons(rows: Sequence[Row]) -> list[str]:
     if wrong:
         lines += [
             "",
-            "Copies of real samples make these better, not worse (tau below 0 with certainty): "
+            "Copies of real samples make these better, not worse (tau below 0): "
             + ", ".join(wrong) + ". A gate needs a test of copies beside them.",
         ]  # fmt: skip
     return [*lines, ""]
@@ -1114,7 +1115,7 @@ def page(journal: Journal, rows: Sequence[Row], lang: str) -> str:
     import evalsuite
     from evalsuite.gate.findings import Status
     from evalsuite.report.i18n import Translator
-    from evalsuite.report.page import Section, Table, render_page
+    from evalsuite.report.page import Cell, Section, Table, render_page
 
     words, tr = WORDS[lang], Translator(lang)
     columns = [
@@ -1125,7 +1126,7 @@ def page(journal: Journal, rows: Sequence[Row], lang: str) -> str:
     sections = []
     for family in FAMILIES:
         listed = _largest(standings(rows, family))
-        cells = [
+        cells: list[list[Cell]] = [
             [tr.metric(s.metric), s.encoder, s.source, s.n, round(s.tau, 2), round(s.low, 2),
              round(s.high, 2), *(f"{100 * f:.0f}%" for f in s.found),
              "–" if s.first == "none" else s.first, f"{100 * s.alarms:.0f}%"]

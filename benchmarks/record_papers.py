@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evalsuite import metrics as m
-from evalsuite.metrics.human.agreement import krippendorff_alpha
+from evalsuite.metrics.human.agreement import Level, krippendorff_alpha
 
 from ._machine import machine, write
 
@@ -140,7 +140,7 @@ def agreement() -> list[Figure]:
             [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, blank],
         ]
     )
-    paper = {"nominal": 0.743, "ordinal": 0.815, "interval": 0.849}
+    paper: dict[Level, float] = {"nominal": 0.743, "ordinal": 0.815, "interval": 0.849}
     return [
         Figure(f"Krippendorff's alpha, {level}", "Krippendorff 2011, example C", value,
                float(krippendorff_alpha(ratings, level).value), 6e-4)
