@@ -559,8 +559,9 @@ def _read_manifest(
         name = relative(inner, "")
         if name not in paths:
             if isinstance(place.root, remote.RemotePath):
-                paths[name] = place.root.child(name)
-                paths[name].length()
+                found = place.root.child(name)
+                found.length()  # it raises where there is no such object
+                paths[name] = found
             else:
                 paths[name] = regular(os.path.join(top, name), top)  # noqa: PTH118 - 2 µs, not 10
         kind = medium_of(head(paths[name])) or medium_by_ending(name)

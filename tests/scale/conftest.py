@@ -1,4 +1,4 @@
-"""One object store and one Ray cluster for all tests of scale."""
+"""One object store for all tests of scale."""
 
 from __future__ import annotations
 
@@ -100,13 +100,3 @@ def bucket(server: str, folders: tuple[Path, Path]) -> Any:
         for path in folder.iterdir():
             files.pipe(f"bucket/{folder.name}/{path.name}", path.read_bytes())
     return files
-
-
-@pytest.fixture(scope="session")
-def cluster(server: str) -> Iterator[Any]:
-    """A Ray cluster of this machine, as `--engine ray` starts it, with two workers."""
-    from evalsuite.pipeline.engines import open_engine
-
-    # Its processes inherit the environment: they find the object store.
-    with open_engine("ray", workers=2) as engine:
-        yield engine
