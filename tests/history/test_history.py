@@ -17,9 +17,9 @@ from scipy import stats
 
 from evalsuite.errors import DataError, ModelError, PolicyError, UsageError
 from evalsuite.gate.findings import Status
+from evalsuite.gate.waivers import load_waivers
 from evalsuite.history.mlflow_log import log_to_mlflow
 from evalsuite.history.report import render_history, write_history
-from evalsuite.gate.waivers import load_waivers
 from evalsuite.history.stages import judge_stages, load_stages, waived_verdict
 from evalsuite.history.store import History
 from evalsuite.history.trend import trends

@@ -1,4 +1,4 @@
-"""A real distribution, built and installed from the template of the docs, is found, used and named."""
+"""A real distribution, built and installed from the docs template, is found, used and named."""
 
 from __future__ import annotations
 
