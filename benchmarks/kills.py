@@ -88,6 +88,11 @@ class Tally:
     said: list[str] = field(default_factory=list)
 
 
+def hear_interrupts() -> None:
+    """Undo what a job in the background inherits from its shell: SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """One command in a home of its own: reference run, kills, restarts."""
 
@@ -108,6 +113,7 @@ class Command:
         return subprocess.Popen(
             [sys.executable, *how, *(word.replace("OUT", out) for word in self.words)],
             cwd=self.home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            preexec_fn=hear_interrupts,  # noqa: PLW1509 - it does nothing but reset a signal
             env={
                 **os.environ,
                 "PYTHONPATH": str(self.home / "hook"), "PYTHONDONTWRITEBYTECODE": "1",

@@ -25,6 +25,8 @@ def start(home: Path, out: Path, cache: Path, **env: str) -> subprocess.Popen[st
         [*COMMAND, "gate", "real", "synthetic", "--policy", "quick.yaml", "--out", str(out)],
         cwd=home, env={**os.environ, "EVALSUITE_CACHE": str(cache), **env},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A job in the background inherits from its shell that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
 
 
