@@ -383,7 +383,9 @@ class _Run:
             problems=problems,
             fingerprint=set_fingerprint(
                 (h, s.label, s.group) for h, s in zip(hashes, samples, strict=True)
-            ),
+            )
+            if good
+            else "",
             infos=[e.info for e in self.encoders],
             warnings=self.cache.warnings[self.warned :] if self.cache else [],
             forwards=self.forwards,

@@ -476,9 +476,12 @@ class _Run:
                 note for row, _, known in usable for note in known.notes_for(samples[row].source)
             ),
             problems=problems,
+            # A part of a larger set may have no usable sample; the whole gets its own fingerprint.
             fingerprint=set_fingerprint(
                 (digest, samples[row].label, samples[row].group) for row, digest, _ in usable
-            ),
+            )
+            if usable
+            else "",
             infos=[lane.encoder.info for lane in self.lanes],
             warnings=self.cache.warnings[self.warned :] if self.cache else [],
             forwards=self.forwards,

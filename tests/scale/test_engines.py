@@ -11,7 +11,7 @@ import pytest
 
 from evalsuite.data import open_dataset
 from evalsuite.encoders.encoding import merged
-from evalsuite.errors import UsageError
+from evalsuite.errors import DataError, UsageError
 from evalsuite.gate.policy import load_policy
 from evalsuite.metrics.distribution.frechet import frechet_distance
 from evalsuite.pipeline.engines import LocalEngine, open_engine
@@ -72,6 +72,30 @@ def test_parts_encoded_apart_are_the_whole_bit_for_bit(records: Path, modality: 
             )
         )  # fmt: skip
     assert_same(whole, merged(parts, data.name))
+
+
+def test_a_part_without_a_usable_sample_is_no_error_and_a_whole_is(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for i in range(9):
+        (tmp_path / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    plan, data = planned(tmp_path)
+    parts = [
+        plan.encode(
+            "image", data.part(data.located(data.samples[start : start + 5])), "real",
+            cache=None, progress=False, workers=1, may_be_empty=True,
+        )
+        for start in (0, 5)
+    ]  # fmt: skip
+    assert [len(part.problems) for part in parts] == [5, 4]
+    with pytest.raises(DataError, match="none of the 9 samples") as apart:
+        merged(parts, data.name)
+    with pytest.raises(DataError) as alone:
+        encode(LocalEngine(), plan, "image", data)
+    assert str(apart.value) == str(alone.value)
+    good, whole = planned(folders[0])
+    some = encode(LocalEngine(), good, "image", whole)
+    assert len(merged([parts[0], some], "both")) == len(some)
 
 
 def test_threads_batches_and_blocks_change_nothing(folders: tuple[Path, Path]) -> None:
