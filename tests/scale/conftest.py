@@ -100,3 +100,21 @@ def bucket(server: str, folders: tuple[Path, Path]) -> Any:
         for path in folder.iterdir():
             files.pipe(f"bucket/{folder.name}/{path.name}", path.read_bytes())
     return files
+
+
+@pytest.fixture(scope="session")
+def cluster(server: str) -> Iterator[Any]:
+    """A Ray cluster of this machine, as `--engine ray` starts it; an engine of two workers on it.
+
+    It has room for the crews of other engines beside that one.
+    """
+    from evalsuite.pipeline.ray_engine import RayEngine
+
+    class Two(RayEngine):
+        def encode(self, *args: Any, **options: Any) -> Any:
+            self._workers = 2
+            return super().encode(*args, **options)
+
+    # Its processes inherit the environment: they find the object store.
+    with Two(workers=6) as engine:
+        yield engine
