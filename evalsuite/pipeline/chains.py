@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..encoders import encode
-from ..gate.findings import Finding, Interval, Message
-from .ties import ImageText, _groups, _Pair, _pairs
+from ..gate.findings import Finding
+from .ties import REPEATS, ImageText, Pair, groups_of, hop_finding, pairs_of, unmeasured_tie
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..gate.policy import Policy
     from .plan import Part
 
-REPEATS = 10
-"""Shuffled partners of each real pair."""
 LONGEST = 8
 """Hops of a chain that are followed."""
 
@@ -94,7 +92,7 @@ class Chain:
         from ..metrics.crossmodal.chain import HopScores, chain_decay
 
         images = self._images(sides["real"], parts, cache)
-        pairs = _pairs(images)
+        pairs = pairs_of(images)
         lines = _lines(sides["synthetic"], {s.id: row for row, s in enumerate(images.samples)})
         hops = _hops(lines)
         where: dict[str, Any] = {
@@ -107,8 +105,8 @@ class Chain:
             return [Finding(**where, value=None, n_required=policy.min_samples)], []
         rows = self.image_text.image_rows(sides["real"], images, pairs, cache)
         texts = self.image_text.text_rows([p.text for p in pairs], cache)
-        groups = _groups(pairs, "real")
-        sources = [_Pair(images.samples[line.source], line.source, "") for line in lines]
+        groups = groups_of(pairs, "real")
+        sources = [Pair(images.samples[line.source], line.source, "") for line in lines]
         seen = self.image_text.image_rows(sides["real"], images, sources, cache)
         units = [line.source for line in lines]
         least = 1 / (len(set(groups) if groups else pairs) + 1)
@@ -133,23 +131,14 @@ class Chain:
             )  # fmt: skip
         except ValueError as error:
             text = f"The real records give no scale, or too few chains reach a hop: {error}."
-            message = Message(
-                id="tie_no_scale", text=text, params={"metric": "chain_loss", "why": text}
-            )
-            return [Finding(**where, value=None, message=message)], []
+            n = (len(pairs), len(lines))
+            return [
+                unmeasured_tie(
+                    "chain_loss", where["modality"], self.info.id, n, "tie_no_scale", text
+                )
+            ], []
         return [
-            Finding(
-                **where,
-                slice=hop.name,
-                value=hop.position,
-                unit="matched to shuffled",
-                higher_is_better=True,
-                best=1.0,
-                gap=hop.loss,
-                gap_ci=Interval.of(hop.loss_interval),
-                gap_unit="share of the agreement",
-                details={"first_broken_here": hop.broken, "records": hop.n, "missing": hop.missing},
-            )
+            hop_finding(where, hop, {"records": hop.n, "missing": hop.missing})
             for hop in decay.hops
         ], []
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..encoders import Encoded, EncoderInfo, FeatureCache
     from ..encoders.media import TextEncoder, Transcript
     from ..gate.policy import Policy
+    from ..metrics.crossmodal.chain import Hop
     from .plan import Part
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
@@ -41,8 +42,10 @@ FLOOR_DBFS = -50.0
 FLOOR_CLIPS = 24
 """Level of the noise that must not change what is heard, and recordings that it is tried on."""
 
+REPEATS = 10
+"""Shuffled partners of each real pair."""
+
 _BATCH = 32
-_REPEATS = 10
 _KS = (1, 5, 10)
 
 
@@ -63,7 +66,7 @@ class Tie(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
     """A record with both parts: its sample, and the row of each part."""
 
     sample: Sample
@@ -71,22 +74,23 @@ class _Pair:
     text: str
 
 
-def _pairs(part: Encoded) -> list[_Pair]:
+def pairs_of(part: Encoded) -> list[Pair]:
     """Give the records whose other part is a text that is not empty."""
     return [
-        _Pair(sample, row, sample.text)
+        Pair(sample, row, sample.text)
         for row, sample in enumerate(part.samples)
         if sample.text is not None and sample.text.strip()
     ]
 
 
-def _groups(pairs: Sequence[_Pair], role: str) -> list[str] | None:
+def groups_of(pairs: Sequence[Pair], role: str) -> list[str] | None:
+    """Give the group of each pair; None where no sample has one."""
     if all(p.sample.group is None for p in pairs):
         return None
     return [group_of(p.sample, role) for p in pairs]
 
 
-def _unreadable(
+def unmeasured_tie(
     metric: str, modality: str, encoder: str, n: tuple[int, int], why: str, text: str
 ) -> Finding:
     """Give the finding of a tie that could not be measured, with the reason."""
@@ -119,7 +123,7 @@ class ImageText:
         """Place every pair between real pairs and shuffled real pairs."""
         from ..metrics.crossmodal.alignment import consistency, consistency_gap, derangements
 
-        pairs = {role: _pairs(parts["image"].side(role)) for role in sides}
+        pairs = {role: pairs_of(parts["image"].side(role)) for role in sides}
         real, synthetic = pairs["real"], pairs["synthetic"]
         n = (len(real), len(synthetic))
         name = "consistency_gap"
@@ -142,12 +146,12 @@ class ImageText:
         }
         recall = self._recall(features, pairs, policy)
         scores = {role: (a * b).sum(axis=1) for role, (a, b) in features.items()}
-        groups = {role: _groups(pairs[role], role) for role in sides}
+        groups = {role: groups_of(pairs[role], role) for role in sides}
         images, texts = features["real"]
         try:
             partners = derangements(
                 n[0],
-                repeats=_REPEATS,
+                repeats=REPEATS,
                 groups=groups["real"],
                 contents=[p.text for p in real],
                 seed=policy.seed,
@@ -166,7 +170,7 @@ class ImageText:
             )
         except ValueError as error:
             why = f"The real pairs give no scale: {error}."
-            found = _unreadable(name, "image+text", self.info.id, n, "tie_no_scale", why)
+            found = unmeasured_tie(name, "image+text", self.info.id, n, "tie_no_scale", why)
             return [found, *recall], []
         try:
             records = consistency(
@@ -204,7 +208,7 @@ class ImageText:
                 f"{gap.auc:.2f}), so that it says nothing of the synthetic ones: use a model that "
                 "knows this kind of image."
             )
-            finding = _unreadable(
+            finding = unmeasured_tie(
                 name, "image+text", self.info.id, n, "tie_cannot_tell", text
             ).model_copy(update={"details": details})
             return [finding, *recall], []
@@ -248,7 +252,7 @@ class ImageText:
     def _recall(
         self,
         features: Mapping[str, tuple[_Floats, _Floats]],
-        pairs: Mapping[str, Sequence[_Pair]],
+        pairs: Mapping[str, Sequence[Pair]],
         policy: Policy,
     ) -> list[Finding]:
         """Ask how often an image finds its text among all, and a text its image."""
@@ -261,8 +265,8 @@ class ImageText:
             ks=[k for k in _KS if k <= min(n)],
             contents_real=[p.text for p in pairs["real"]],
             contents_synthetic=[p.text for p in pairs["synthetic"]],
-            groups_real=_groups(pairs["real"], "real"),
-            groups_synthetic=_groups(pairs["synthetic"], "synthetic"),
+            groups_real=groups_of(pairs["real"], "real"),
+            groups_synthetic=groups_of(pairs["synthetic"], "synthetic"),
             level=policy.calibration.confidence,
             seed=policy.seed,
         )
@@ -292,7 +296,7 @@ class ImageText:
         ]
 
     def features(
-        self, data: Dataset, part: Encoded, pairs: Sequence[_Pair], cache: FeatureCache | None
+        self, data: Dataset, part: Encoded, pairs: Sequence[Pair], cache: FeatureCache | None
     ) -> tuple[_Floats, _Floats]:
         """Give the rows of images and of texts, whose products are the scores."""
         return (
@@ -301,7 +305,7 @@ class ImageText:
         )
 
     def image_rows(
-        self, data: Dataset, part: Encoded, pairs: Sequence[_Pair], cache: FeatureCache | None
+        self, data: Dataset, part: Encoded, pairs: Sequence[Pair], cache: FeatureCache | None
     ) -> _Floats:
         """Give the row of each pair's image."""
         from ..data.dataset import Limits
@@ -375,7 +379,7 @@ class AudioText:
         """Compare the word errors in synthetic recordings with those in real ones."""
         from ..metrics.text.wer import wer_gap
 
-        pairs = {role: _pairs(parts["audio"].side(role)) for role in sides}
+        pairs = {role: pairs_of(parts["audio"].side(role)) for role in sides}
         real, synthetic = pairs["real"], pairs["synthetic"]
         n = (len(real), len(synthetic))
         where: dict[str, Any] = {
@@ -394,14 +398,14 @@ class AudioText:
                 [p.text for p in synthetic],
                 [t.text for t in heard["synthetic"]],
                 language=language,
-                groups_real=_groups(real, "real"),
-                groups_synthetic=_groups(synthetic, "synthetic"),
+                groups_real=groups_of(real, "real"),
+                groups_synthetic=groups_of(synthetic, "synthetic"),
                 level=policy.calibration.confidence,
                 seed=policy.seed,
             )
         except ValueError as error:
             why = f"The real recordings give no scale: {error}."
-            lost = _unreadable("wer_gap", "audio+text", self.info.id, n, "tie_no_scale", why)
+            lost = unmeasured_tie("wer_gap", "audio+text", self.info.id, n, "tie_no_scale", why)
             return [lost, *alike], []
         artefact = self._floor(
             sides["synthetic"], parts["audio"].right, synthetic, heard["synthetic"], language, cache
@@ -465,7 +469,7 @@ class AudioText:
     def _similarity(
         self,
         texts: Part,
-        pairs: Mapping[str, Sequence[_Pair]],
+        pairs: Mapping[str, Sequence[Pair]],
         heard: Mapping[str, Sequence[Transcript]],
         policy: Policy,
         cache: FeatureCache | None,
@@ -499,8 +503,8 @@ class AudioText:
         try:
             partners = derangements(
                 len(real),
-                repeats=_REPEATS,
-                groups=_groups(real, "real"),
+                repeats=REPEATS,
+                groups=groups_of(real, "real"),
                 contents=[p.text for p in real],
                 seed=policy.seed,
             )
@@ -508,8 +512,8 @@ class AudioText:
                 scores["real"],
                 scores["synthetic"],
                 np.einsum("nd,rnd->rn", written, said[partners]),
-                groups_real=_groups(real, "real"),
-                groups_synthetic=_groups(synthetic, "synthetic"),
+                groups_real=groups_of(real, "real"),
+                groups_synthetic=groups_of(synthetic, "synthetic"),
                 partners=partners,
                 level=policy.calibration.confidence,
                 seed=policy.seed,
@@ -544,7 +548,7 @@ class AudioText:
         self,
         data: Dataset,
         part: Encoded,
-        pairs: Sequence[_Pair],
+        pairs: Sequence[Pair],
         heard: Sequence[Transcript],
         language: str,
         cache: FeatureCache | None,
@@ -621,7 +625,7 @@ def _artefact(where: Mapping[str, Any], found: Mapping[str, Any], of: str) -> li
     ]
 
 
-def _heard(part: Encoded, pairs: Sequence[_Pair]) -> list[Transcript]:
+def _heard(part: Encoded, pairs: Sequence[Pair]) -> list[Transcript]:
     return [(part.transcripts or [])[p.first] for p in pairs]
 
 
@@ -676,7 +680,7 @@ class ImageTextAudio:
         try:
             partners = derangements(
                 n[0],
-                repeats=_REPEATS,
+                repeats=REPEATS,
                 groups=groups["real"],
                 contents=[p.text for p in real],
                 seed=policy.seed,
@@ -690,14 +694,14 @@ class ImageTextAudio:
                 for role in sides
             }
             mixed = word_errors(
-                [p.text for p in real] * _REPEATS,
+                [p.text for p in real] * REPEATS,
                 [heard["real"][i].text for i in partners.ravel()],
                 language=language,
             )
         except ValueError as error:
             why = f"The real records give no scale: {error}."
             return [
-                _unreadable("broken_records", where["modality"], where["encoder"], n,
+                unmeasured_tie("broken_records", where["modality"], where["encoder"], n,
                             "tie_no_scale", why)
             ], []  # fmt: skip
         pictures, written, said = (
@@ -803,8 +807,8 @@ class ImageTextAudio:
 class _Triple:
     """The image and the sound of a record, or of a line of records made from each other."""
 
-    image: _Pair
-    sound: _Pair
+    image: Pair
+    sound: Pair
 
 
 def _triples(parts: Mapping[str, Part], role: str) -> list[_Triple]:
@@ -823,7 +827,7 @@ def _triples(parts: Mapping[str, Part], role: str) -> list[_Triple]:
         text = next((s.text for s in line.values() if s.text and s.text.strip()), None)
         image = next((s for s in line.values() if s.id in rows), None)
         if text is not None and image is not None:
-            found.append(_Triple(_Pair(image, rows[image.id], text), _Pair(sample, row, text)))
+            found.append(_Triple(Pair(image, rows[image.id], text), Pair(sample, row, text)))
     return found
 
 
@@ -864,20 +868,25 @@ def _losses(
         level=policy.calibration.confidence,
     )  # fmt: skip
     return [
-        Finding(
-            **{**where, "metric": "chain_loss"},
-            slice=hop.name,
-            value=hop.position,
-            unit="matched to shuffled",
-            higher_is_better=True,
-            best=1.0,
-            gap=hop.loss,
-            gap_ci=Interval.of(hop.loss_interval),
-            gap_unit="share of the agreement",
-            details={"first_broken_here": hop.broken, "records": hop.n},
-        )
+        hop_finding({**where, "metric": "chain_loss"}, hop, {"records": hop.n})
         for hop in decay.hops
     ]
+
+
+def hop_finding(where: Mapping[str, Any], hop: Hop, details: Mapping[str, Any]) -> Finding:
+    """Give the finding of what one hop of a chain loses."""
+    return Finding(
+        **where,
+        slice=hop.name,
+        value=hop.position,
+        unit="matched to shuffled",
+        higher_is_better=True,
+        best=1.0,
+        gap=hop.loss,
+        gap_ci=Interval.of(hop.loss_interval),
+        gap_unit="share of the agreement",
+        details={"first_broken_here": hop.broken, **details},
+    )
 
 
 def _p_values(

@@ -1,22 +1,36 @@
-"""Where the work is done, and in which portions, changes no number."""
+"""Where the work is done, and in which portions, changes no number, whatever happens to it."""
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
+import psutil
 import pytest
+from PIL import Image
 
 from evalsuite.data import open_dataset
+from evalsuite.encoders import FeatureCache
 from evalsuite.encoders.encoding import merged
-from evalsuite.errors import DataError, UsageError
+from evalsuite.errors import DataError, EvalsuiteError, ModelError, UsageError
 from evalsuite.gate.policy import load_policy
 from evalsuite.metrics.distribution.frechet import frechet_distance
 from evalsuite.pipeline.engines import LocalEngine, open_engine
 from evalsuite.pipeline.plan import make_plan
+from evalsuite.pipeline.ray_engine import RayEngine, _Report, _Worker
+from evalsuite.pipeline.run import run_gate
 
+PATIENCE = 600.0
 MODELS = {"image": ("efficientnet_lite0",), "audio": ("logmel_stats",), "text": ("minilm_l6",)}
 
 
@@ -126,3 +140,221 @@ def test_threads_batches_and_blocks_change_nothing(folders: tuple[Path, Path]) -
 def test_wrong_use_is_said(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         open_engine(**options)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("modality", ["image", "audio", "text"])
+def test_features_are_the_same_bit_for_bit(cluster: Any, records: Path, modality: str) -> None:
+    plan, data = planned(records)
+    alone = encode(LocalEngine(), plan, modality, data)
+    shared = encode(cluster, plan, modality, data)
+    # Of each medium one part is damaged, and counted once; one record has no text.
+    assert len(alone.problems) == (modality != "text")
+    assert len(alone) == 23
+    assert_same(alone, shared)
+
+
+@pytest.mark.cluster
+def test_findings_are_the_same(cluster: Any, folders: tuple[Path, Path]) -> None:
+    real, synthetic = folders
+    results = [
+        run_gate(real, synthetic, cache=False, engine=name, workers=2, command="same").result
+        for name in ("local", "ray")
+    ]
+    alone, shared = (r.model_copy(update={"times": {}}).model_dump(mode="json") for r in results)
+    assert alone == shared
+    assert alone["synthetic"]["problems"] == {"unreadable": 1}
+    assert alone["findings"]
+
+
+@pytest.mark.cluster
+def test_the_cache_is_shared_between_engines(
+    cluster: Any, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plan, data = planned(folders[0])
+    first = encode(cluster, plan, "image", data, FeatureCache(tmp_path))
+    again = encode(LocalEngine(), plan, "image", data, FeatureCache(tmp_path))
+    assert (first.forwards, again.forwards) == (40, 0)
+    assert_same(first, again)
+
+
+@pytest.mark.cluster
+def test_workers_read_from_the_store_themselves(
+    cluster: Any, bucket: Any, folders: tuple[Path, Path]
+) -> None:
+    plan, near = planned(folders[1])
+    far = open_dataset("s3://bucket/synthetic")
+    assert_same(encode(LocalEngine(), plan, "image", near), encode(cluster, plan, "image", far))
+
+
+@pytest.mark.cluster
+def test_memory_is_read_here_and_by_no_worker(cluster: Any, folders: tuple[Path, Path]) -> None:
+    memory = fsspec.filesystem("memory")
+    for path in folders[0].iterdir():
+        memory.pipe(f"/scale/real/{path.name}", path.read_bytes())
+    data = open_dataset("memory://scale/real")
+    plan, near = planned(folders[0])
+    assert data.samples == near.samples
+    assert [data.read(s) for s in data] == [near.read(s) for s in near]
+    with pytest.raises(UsageError, match="in this process only"):
+        encode(cluster, plan, "image", data)
+
+
+@pytest.fixture
+def engine_of(cluster: Any) -> Iterator[Callable[[type], RayEngine]]:
+    """Give engines on the same cluster with workers of another kind."""
+    opened = []
+
+    def make(kind: type, workers: int = 2) -> RayEngine:
+        engine = RayEngine(workers=workers)
+        engine.worker = kind
+        opened.append(engine)
+        return engine.__enter__()
+
+    yield make
+    for engine in opened:
+        engine.close()
+
+
+def killed_once(marker: Path) -> type:
+    """A worker that is killed when it has done the work, and before it gives it away."""
+
+    class Killed(_Worker):
+        def encode(self, reference: list[Any], found: list[Any]) -> Any:
+            done = super().encode(reference, found)
+            if any(sample.id.startswith("17") for sample, _ in found) and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+    return Killed
+
+
+@pytest.mark.cluster
+def test_a_killed_worker_loses_and_repeats_nothing(
+    engine_of: Any, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plan, data = planned(folders[1])
+    marker = tmp_path / "killed"
+    survived = encode(engine_of(killed_once(marker)), plan, "image", data, FeatureCache(tmp_path))
+    assert marker.exists()
+    assert_same(encode(LocalEngine(), plan, "image", data), survived)
+
+
+@pytest.mark.cluster
+def test_a_sample_that_kills_each_worker_is_named(
+    engine_of: Any, folders: tuple[Path, Path]
+) -> None:
+    class Poisoned(_Worker):
+        def encode(self, reference: list[Any], found: list[Any]) -> Any:
+            if any(sample.id == "23.png" for sample, _ in found):
+                os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory is out
+            return super().encode(reference, found)
+
+    plan, data = planned(folders[0])
+    with pytest.raises(EvalsuiteError, match=r"2 workers died of the sample '23.png'"):
+        encode(engine_of(Poisoned), plan, "image", data)
+
+
+@pytest.mark.cluster
+def test_models_that_kill_each_worker_are_named(engine_of: Any, folders: Any) -> None:
+    class Small(_Worker):
+        def prepare(self, reference: list[Any], found: list[Any], load: bool) -> Any:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    plan, data = planned(folders[0])
+    with pytest.raises(EvalsuiteError, match="workers die while they start or load the models"):
+        encode(engine_of(Small, workers=1), plan, "image", data)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [("keys", ModelError, "install the same"), ("reach", DataError, "sees other files")],
+)
+def test_a_worker_that_differs_is_refused(
+    engine_of: Any, folders: Any, wrong: str, error: type, words: str
+) -> None:
+    class Other(_Worker):
+        def prepare(self, reference: list[Any], found: list[Any], load: bool) -> Any:
+            said = super().prepare(reference, found, load)
+            if wrong == "keys":
+                return _Report(said.host, said.software, ("another",), said.reach)
+            return _Report(said.host, said.software, said.keys, "missing")
+
+    plan, data = planned(folders[0])
+    with pytest.raises(error, match=words):
+        encode(engine_of(Other, workers=1), plan, "image", data)
+
+
+@pytest.mark.cluster
+def test_a_fault_in_a_worker_is_an_error_of_ours(engine_of: Any, folders: Any) -> None:
+    class Faulty(_Worker):
+        def encode(self, reference: list[Any], found: list[Any]) -> Any:
+            raise ZeroDivisionError("what nobody thought of")
+
+    plan, data = planned(folders[0])
+    with pytest.raises(EvalsuiteError, match="what nobody thought of"):
+        encode(engine_of(Faulty, workers=1), plan, "image", data)
+
+
+@pytest.mark.cluster
+def test_nothing_usable_is_said_as_by_the_local_engine(cluster: Any, tmp_path: Path) -> None:
+    for i in range(9):
+        (tmp_path / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    plan, data = planned(tmp_path)
+    said = []
+    for engine in (LocalEngine(), cluster):
+        with pytest.raises(DataError) as caught:
+            encode(engine, plan, "image", data)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def ended(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return psutil.wait_procs(processes, timeout=PATIENCE)[1]
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_ctrl_c_ends_it_and_until_then_it_listens_on_loopback_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for side in ("real", "synthetic"):
+        (tmp_path / side).mkdir()
+        for i in range(1500):
+            pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / side / f"{i}.png")
+    # Ray's sockets lie in the temporary folder, and their paths must be short.
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "evalsuite.cli", "gate", "real", "synthetic",
+             "--engine", "ray", "--workers", "2"],
+            cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+                 "TMPDIR": temporary, "EVALSUITE_CACHE": str(tmp_path / "cache")},
+        )  # fmt: skip
+        end = time.monotonic() + PATIENCE
+        # A worker has written features: the run is in the middle.
+        while not any((tmp_path / "cache").rglob("features/*/*")):
+            assert run.poll() is None, run.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        family = psutil.Process(run.pid).children(recursive=True)
+        ports = [
+            c.laddr
+            for process in family
+            for c in process.net_connections("inet")
+            if c.status == psutil.CONN_LISTEN
+        ]
+        assert ports
+        assert {p.ip.removeprefix("::ffff:") for p in ports} == {"127.0.0.1"}
+        assert run.poll() is None
+        family = psutil.Process(run.pid).children(recursive=True)
+        os.killpg(run.pid, signal.SIGINT)  # what a terminal sends
+        _, said = run.communicate(timeout=PATIENCE)
+        assert run.returncode == 130, said
+        assert "interrupted: run the same command again" in said
+        assert not ended(family)
+        assert not list(Path(temporary).glob("evs-*"))
+    assert not (tmp_path / "evalsuite-out").exists()
