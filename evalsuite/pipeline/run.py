@@ -556,6 +556,8 @@ class _Memory:
             str(policy.alpha),
             settings.model_dump_json(),
             part.modality,
+            # Of all encoders, by weights and code: what is measured of a set may look at any.
+            *(info.key for info in part.left.infos),
         ]
         for side, encoded, names in (
             ("real", part.left, part.groups[0]),
@@ -563,6 +565,8 @@ class _Memory:
         ):
             lines += [f"\1{side}", *encoded.hashes, "\1groups", *(names or ())]
             lines += ["\1labels", *(s.label or "" for s in encoded.samples)]
+            # Galleries name samples: the same content under other names is another gallery.
+            lines += ["\1ids", *(s.id for s in encoded.samples)]
         self._key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def __call__(self, name: str, key: str, compute: Callable[[], bytes]) -> bytes:

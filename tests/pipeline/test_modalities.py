@@ -17,6 +17,7 @@ from evalsuite.gate.findings import GateResult, Status
 from evalsuite.gate.policy import Policy, load_policy
 from evalsuite.pipeline.demo import cells, write_folder
 from evalsuite.pipeline.run import run_gate
+from evalsuite.pipeline.texts import MAUVE_TEXTS
 from evalsuite.report import redact_result, render_html
 
 if TYPE_CHECKING:
@@ -72,6 +73,23 @@ def test_texts(tmp_path: Path, cache: FeatureCache) -> None:
     assert "upper_case is higher" in named
     again = run_gate(real, other, cache=cache, progress=False).result
     assert again.model_dump(exclude={"times"}) == differs.model_dump(exclude={"times"})
+
+
+def test_another_encoder_gets_measurements_of_its_own(tmp_path: Path, cache: FeatureCache) -> None:
+    sets = [
+        lines(tmp_path / f"{k}.jsonl", [{"text": t} for t in sentences(MAUVE_TEXTS, k)])
+        for k in range(2)
+    ]
+    values = {}
+    for name in ("char_ngrams", "minilm_l6"):
+        policy = speech_policy(encoders={"text": (name,)})
+        kept, anew = (
+            run_gate(*sets, policy=policy, cache=store, progress=False).result
+            for store in (cache, False)
+        )
+        assert kept.model_dump(exclude={"times"}) == anew.model_dump(exclude={"times"})
+        values[name] = found(kept, "mauve").value
+    assert values["char_ngrams"] != values["minilm_l6"]
 
 
 def test_label_words_and_copies(tmp_path: Path, cache: FeatureCache) -> None:
