@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import DataError
 from ..pipeline.calibrate import SPECS, measure
+from ..pipeline.external import plugins_of
 from ..pipeline.plan import sample_groups
+from ..pipeline.run import JUDGED
 from .looks import in_real_units
 from .result import Comparison, LabelsKept
 
@@ -35,7 +37,9 @@ def compare(
     """Set every judged gap after the correction against the one before."""
     from scipy.special import ndtri
 
-    metrics = [m for m in dict.fromkeys(r.metric for r in policy.rules) if m in SPECS]
+    extra = plugins_of(policy, JUDGED).metrics
+    known = {*SPECS, *(m.info.name for m in extra)}
+    metrics = [m for m in dict.fromkeys(r.metric for r in policy.rules) if m in known]
     metrics += [m for m in ("kid", "precision", "coverage") if m not in metrics]
     pairs: list[tuple[str, bool, Finding, Finding]] = []
     for encoder in looks.own:
@@ -70,6 +74,7 @@ def compare(
             settings=policy.calibration,
             seed=policy.seed,
             metrics=metrics,
+            extra=extra,
         )
         second.append({f.metric: f for f in measured.findings})
     pairs += [(looks.second, True, second[0][m], second[1][m]) for m in metrics]
@@ -134,8 +139,8 @@ def verdict(
     ]
     if labels is not None and labels.lost:
         reasons.append(
-            f"samples lost their label: a probe trained on real data agrees with {labels.after:.1%}"
-            f" of them, {labels.before:.1%} before"
+            f"samples lost their label: a probe trained on real data finds {labels.after:.1%} of "
+            f"each class, {labels.before:.1%} before and {labels.real:.1%} of real samples"
         )
     if reasons:
         return False, tuple(reasons)
@@ -146,16 +151,28 @@ def verdict(
     )
 
 
-def labels_kept(seen: Mapping[str, Encoded], encoder: str, policy: Policy) -> LabelsKept | None:
-    """Tell whether samples still show their label, where there are labels to compare."""
+def labels_kept(
+    seen: Mapping[str, Encoded], encoder: str, policy: Policy
+) -> tuple[LabelsKept | None, str | None]:
+    """Tell whether samples still show their label, or why that cannot be told.
+
+    Classes count alike, whatever their sizes: a set of which a probe calls everything by the name
+    of the most frequent class has not kept its labels.
+    """
     from scipy.special import ndtri
 
     from ..generators.selection.subset import label_agreement
 
-    labels = {k: [s.label for s in seen[k].samples] for k in ("calibration", "synthetic",
-                                                             "corrected")}  # fmt: skip
+    sides = ("calibration", "synthetic", "corrected")
+    labels = {k: [s.label for s in seen[k].samples] for k in sides}
     if any(label is None for part in labels.values() for label in part):
-        return None
+        return None, "not every sample has a label"
+    classes = sorted(set.intersection(*({str(v) for v in part} for part in labels.values())))
+    if len(classes) < 2:
+        return None, (
+            f"the sets share the labels {classes}: with fewer than two, whoever gives all samples "
+            "the same one is right"
+        )
 
     def agreed(probe: Literal["knn", "linear"]) -> tuple[Agreement, Agreement]:
         first, second = (
@@ -174,21 +191,35 @@ def labels_kept(seen: Mapping[str, Encoded], encoder: str, policy: Policy) -> La
     try:
         # The probe that knows the real classes better is the one to ask.
         first, second = max(
-            (agreed("knn"), agreed("linear")), key=lambda pair: pair[0].real_agreement
+            (agreed("knn"), agreed("linear")), key=lambda pair: pair[0].real_recall.mean
         )
-    except ValueError:  # too few of a class, or classes that the real data does not have
-        return None
+    except ValueError as error:  # too few of a class, or classes that the real data does not have
+        return None, str(error)
+    before, after, real = (
+        recall.among(classes) for recall in (first.recall, second.recall, first.real_recall)
+    )
     # The sides as if they were independent: the cautious way, for each child has its parent's
     # difficulty.
     z = float(ndtri(0.5 + policy.calibration.confidence / 2))
-    shares = [(first.agreement, len(first.keep)), (second.agreement, len(second.keep)),
-              (first.real_agreement, len(labels["calibration"]))]  # fmt: skip
-    before, after, real = (max(p * (1 - p), 1e-9) / n for p, n in shares)
+    guess = 1 / len(classes)
+    if real[0] - z * real[1] <= guess:
+        return None, (
+            f"a probe finds {real[0]:.1%} of each class of real samples that it has not seen, no "
+            "more than a guess: it cannot tell labels"
+        )
+
+    def less(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+        half = z * math.hypot(one[1], other[1])
+        return one[0] - other[0] - half, one[0] - other[0] + half
+
+    fell, short = less(before, after), less(real, after)
     return LabelsKept(
-        before=first.agreement,
-        after=second.agreement,
-        real=first.real_agreement,
-        # Samples that agree as often as real ones have lost nothing, whatever they agreed before.
-        lost=first.agreement - second.agreement > z * math.sqrt(before + after)
-        and first.real_agreement - second.agreement > z * math.sqrt(real + after),
-    )
+        before=before[0],
+        after=after[0],
+        real=real[0],
+        guess=guess,
+        fell=fell,
+        short=short,
+        # Samples that are known as well as real ones have lost nothing, however well before.
+        lost=fell[0] > 0 and short[0] > 0,
+    ), None

@@ -48,14 +48,24 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class LabelsKept:
-    """Shares of samples whose label a probe trained on the calibration half agrees with."""
+    """How much of each class a probe trained on the calibration half finds: its mean recall.
+
+    Every class that all sets have counts alike, so that calling everything by the most frequent
+    one is worth 1 / classes.
+    """
 
     before: float
     after: float
     real: float
     """Of real samples that it was not trained on: more cannot be expected."""
+    guess: float
+    """Of one who gives all samples the same label."""
+    fell: tuple[float, float]
+    """Interval for ``before - after``."""
+    short: tuple[float, float]
+    """Interval for ``real - after``."""
     lost: bool
-    """Whether fewer agree than before *and* than of the real samples, beyond chance."""
+    """Whether it fell *and* is short of the real samples, both beyond their intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,8 @@ class CorrectionResult:
     """Name, and what it did, in words."""
     selected: Selected | None
     labels_kept: LabelsKept | None
-    """None where the sets have no labels to compare."""
+    labels_unjudged: str | None
+    """Why labels could not be judged; None where they were."""
     comparisons: tuple[Comparison, ...]
     verdict_before: str
     verdict_after: str | None
@@ -98,6 +109,10 @@ def write_result(result: CorrectionResult, out: Path) -> None:
     text = json.dumps(asdict(result), indent=1, allow_nan=False)
     (out / "correction.json").write_text(text + "\n", "utf-8")
     (out / "summary.md").write_text(summary(result), "utf-8")
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
 
 
 def summary(result: CorrectionResult) -> str:
@@ -150,10 +165,15 @@ def summary(result: CorrectionResult) -> str:
         ]
     if (kept := result.labels_kept) is not None:
         lines += [
-            f"A probe trained on real data agrees with {kept.before:.1%} of the labels before and "
-            f"{kept.after:.1%} after (with {kept.real:.1%} of real ones).",
+            f"A probe trained on real data finds {kept.before:.1%} of each class before and "
+            f"{kept.after:.1%} after (mean over classes; {kept.real:.1%} of real samples that it "
+            f"has not seen, {kept.guess:.1%} by a guess). It fell by {_interval(kept.fell)} "
+            f"points, and is short of real samples by {_interval(kept.short)}: labels are "
+            f"{'lost' if kept.lost else 'kept'}.",
             "",
         ]
+    elif result.labels_unjudged is not None and result.comparisons:
+        lines += [f"Labels were not judged: {clean(result.labels_unjudged, 400)}.", ""]
     if result.comparisons:
         lines += [
             "## Gaps before and after",

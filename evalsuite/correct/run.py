@@ -177,6 +177,7 @@ def correct(
             selections=(),
             selected=None,
             labels_kept=None,
+            labels_unjudged=None,
             comparisons=(),
             verdict_after=None,
             **facts,
@@ -219,7 +220,7 @@ def correct(
                   lang=lang, redact=redact)  # fmt: skip
     seen["corrected"] = looks.at(made, "corrected")
     comparisons = compare(before.result, after.result, seen, looks, rules)
-    labels = labels_kept(seen, looks.own[0], rules)
+    labels, unjudged = labels_kept(seen, looks.own[0], rules)
     improved, reasons = verdict(comparisons, labels)
     result = CorrectionResult(
         improved=improved,
@@ -229,6 +230,7 @@ def correct(
         selections=tuple(told),
         selected=selected,
         labels_kept=labels,
+        labels_unjudged=unjudged,
         comparisons=comparisons,
         verdict_after=after.result.verdict.value,
         **facts,

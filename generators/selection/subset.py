@@ -236,6 +236,55 @@ def _check_n(n: int, m: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """How much of each class a probe finds: agreement in which every class counts alike.
+
+    A probe that answers the most frequent class for everything has 1 / classes, however frequent
+    that class is; plain agreement would give it the share of the class.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Those that occur.
+    found : tuple of float
+        Of each class, the share that the probe calls by its name, 0 to 1; 1 is best.
+    sizes : tuple of int
+        Samples of each.
+    """
+
+    classes: tuple[str, ...]
+    found: tuple[float, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[np.str_], right: npt.NDArray[np.bool_]) -> Recall:
+        """Count, class by class, where the probe was right."""
+        kinds, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        found = np.bincount(codes, weights=right) / sizes
+        return cls(tuple(kinds.tolist()), tuple(found.tolist()), tuple(sizes.tolist()))
+
+    def among(self, classes: Sequence[str]) -> tuple[float, float]:
+        """Give the mean over some classes, and its standard error.
+
+        Raises
+        ------
+        ValueError
+            If one of them does not occur.
+        """
+        rows = [self.classes.index(name) for name in classes]
+        p, n = (np.array(x, np.float64)[rows] for x in (self.found, self.sizes))
+        # Shrunk towards one half (Agresti & Coull 1998): five of five right is not certainty.
+        shrunk = (p * n + 2) / (n + 4)
+        error = np.sqrt((shrunk * (1 - shrunk) / (n + 4)).sum()) / len(rows)
+        return float(p.mean()), float(error)
+
+    @property
+    def mean(self) -> float:
+        """Mean over all classes."""
+        return float(np.mean(self.found))
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """Which samples a probe that learned from real data gives the label that they bear.
 
@@ -245,14 +294,20 @@ class Agreement:
         By sample.
     agreement : float
         Share that is kept.
+    recall : Recall
+        The same class by class.
     real_agreement : float
         Share of real samples that a probe trained on the *others* agrees with: what the filter
         drops of good data. Nothing better may be expected of synthetic samples.
+    real_recall : Recall
+        The same class by class.
     """
 
     keep: tuple[bool, ...]
     agreement: float
+    recall: Recall
     real_agreement: float
+    real_recall: Recall
 
 
 def label_agreement(
@@ -275,7 +330,7 @@ def label_agreement(
     real_labels, synthetic_labels : sequence
         Of every row.
     probe : {"knn", "linear"}
-        Nearest neighbours, or a logistic regression with equally weighted classes.
+        Nearest neighbours or a logistic regression, both with equally weighted classes.
     neighbours : int
         For ``knn``.
     folds : int
@@ -296,6 +351,72 @@ def label_agreement(
     Notes
     -----
     It drops hard samples with the wrong ones: watch coverage, and the classes' shares.
+
+    References
+    ----------
+    Brodersen et al. 2010, The balanced accuracy and its posterior distribution, ICPR (why plain
+    agreement misleads where classes are not of one size).
+    """
+    found = label_probabilities(
+        real,
+        real_labels,
+        synthetic,
+        synthetic_labels,
+        probe=probe,
+        neighbours=neighbours,
+        folds=folds,
+        seed=seed,
+    )
+    y, z = (np.array([str(v) for v in labels]) for labels in (real_labels, synthetic_labels))
+    classes = np.array(found.classes)
+    right = classes[found.real.argmax(axis=1)] == y
+    keep = classes[found.synthetic.argmax(axis=1)] == z
+    return Agreement(
+        keep=tuple(keep.tolist()),
+        agreement=float(keep.mean()),
+        recall=Recall.of(z, keep),
+        real_agreement=float(right.mean()),
+        real_recall=Recall.of(y, right),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbabilities:
+    """What a probe that learned from real data thinks of each sample.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the columns.
+    real : array, shape (n, classes)
+        Each sample by a probe trained on the other folds; rows sum to 1.
+    synthetic : array, shape (m, classes)
+        By a probe trained on all real samples.
+    """
+
+    classes: tuple[str, ...]
+    real: F64
+    synthetic: F64
+
+
+def label_probabilities(
+    real: Array,
+    real_labels: Sequence[object],
+    synthetic: Array,
+    synthetic_labels: Sequence[object],
+    *,
+    probe: Probe = "knn",
+    neighbours: int = 5,
+    folds: int = 5,
+    seed: int = 0,
+) -> LabelProbabilities:
+    """Give the probability of every class for each sample.
+
+    Parameters and errors are those of :func:`label_agreement`.
+
+    Returns
+    -------
+    LabelProbabilities
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -324,14 +445,18 @@ def label_agreement(
         else LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000),
     )
     held_out = cross_val_predict(
-        model, a, y, cv=StratifiedKFold(folds, shuffle=True, random_state=seed)
+        model,
+        a,
+        y,
+        cv=StratifiedKFold(folds, shuffle=True, random_state=seed),
+        method="predict_proba",
     )
-    keep = model.fit(a, y).predict(b) == z
-    return Agreement(
-        keep=tuple(bool(k) for k in keep),
-        agreement=float(keep.mean()),
-        real_agreement=float((held_out == y).mean()),
-    )
+    found = model.fit(a, y).predict_proba(b)
+    if probe == "knn":
+        # A neighbour of a rare class counts for as much more: else the frequent one is the answer.
+        held_out, found = (p / counts for p in (held_out, found))
+        held_out, found = (p / p.sum(axis=1, keepdims=True) for p in (held_out, found))
+    return LabelProbabilities(tuple(classes.tolist()), held_out, found)
 
 
 def within_real_scores(

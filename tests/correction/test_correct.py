@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,16 @@ from typer.testing import CliRunner
 
 from evalsuite.cli import app
 from evalsuite.correct import Comparison, LabelsKept, correct, halved, halves
-from evalsuite.correct.judge import verdict
-from evalsuite.data import open_dataset
-from evalsuite.encoders import FeatureCache, encode
+from evalsuite.correct.judge import labels_kept, verdict
+from evalsuite.data import Sample, open_dataset
+from evalsuite.encoders import Encoded, FeatureCache, encode
 from evalsuite.encoders.random_conv import load_random_conv
 from evalsuite.errors import DataError, UsageError
-from evalsuite.gate.policy import parse_policy
+from evalsuite.gate.policy import load_policy, parse_policy
 from evalsuite.generators import Identity as Same
 from evalsuite.generators import Item, Noise, Record, generate_folder, produce, replay
 from evalsuite.generators.correction.features import Coral
+from evalsuite.generators.selection.subset import label_agreement
 from evalsuite.metrics.distribution.kernel import kernel_distance
 
 POLICY = """
@@ -223,9 +225,69 @@ def test_the_verdict_wants_both_looks_and_nothing_worse() -> None:
         improved, reasons = verdict(case, None)
         assert not improved
         assert told in " ".join(reasons)
-    improved, reasons = verdict([own, other], LabelsKept(0.9, 0.5, 0.95, lost=True))
+    lost = LabelsKept(0.9, 0.5, 0.95, 0.5, fell=(0.2, 0.6), short=(0.25, 0.65), lost=True)
+    improved, reasons = verdict([own, other], lost)
     assert not improved
     assert "lost their label" in reasons[0]
+
+
+def as_encoded(rows: np.ndarray, labels: list[str | None]) -> Encoded:
+    """Features as an encoder would have given them."""
+    samples = [Sample(str(k), str(k), label=label) for k, label in enumerate(labels)]
+    return Encoded(
+        samples, [], {"e": rows.astype(np.float32)}, {}, [], Counter(), [], "", [], [], 0, {}
+    )
+
+
+def test_labels_are_judged_by_classes_and_a_majority_answer_has_lost_them(policy: Path) -> None:
+    rng = np.random.default_rng(0)
+    rules = load_policy(policy)
+    labels: list[str | None] = ["often"] * 150 + ["rare"] * 30
+    rare = np.array([[1.2 * (label == "rare")] for label in labels])  # told apart in 9 of 10
+    draws = rng.standard_normal((3, 180, 4))
+    as_often = np.full((180, 1), -3.0)  # all look like the frequent class
+    between = rare + 0.6  # half of the frequent class looks like the rare one
+
+    def judged(before: np.ndarray, after: np.ndarray, names: list[str | None] = labels):
+        seen = {
+            "calibration": as_encoded(draws[0] + rare, labels),
+            "synthetic": as_encoded(draws[1] + before, names),
+            "corrected": as_encoded(draws[2] + after, names),
+        }
+        return labels_kept(seen, "e", rules)
+
+    def plain(k: int, shift: np.ndarray) -> float:
+        real, made = draws[0] + rare, draws[k] + shift
+        return label_agreement(real, labels, made, labels, probe="linear").agreement
+
+    kept, why = judged(rare, rare)
+    assert why is None
+    assert kept is not None
+    assert not kept.lost
+    assert kept.real > 0.8
+    assert kept.guess == 0.5
+    # One class is gone, and plain agreement hardly falls: five of six bear the frequent name.
+    gone, _ = judged(rare, as_often)
+    assert gone is not None
+    assert plain(1, rare) - plain(2, as_often) < 0.07
+    assert gone.lost
+    assert gone.after == pytest.approx(0.5, abs=0.02)
+    assert gone.fell[0] > 0.2
+    assert gone.short[0] > 0.2
+    # The rare class is seen again, and plain agreement calls that a loss.
+    back, _ = judged(as_often, between)
+    assert back is not None
+    assert plain(1, as_often) - plain(2, between) > 0.15
+    assert not back.lost
+    assert back.after > back.before + 0.1
+    # Where it cannot be told, the reason is.
+    assert "not every sample has a label" in str(judged(rare, rare, [None, *labels[1:]])[1])
+    assert "fewer than two" in str(judged(rare, rare, ["often"] * 180)[1])
+    blind = {
+        side: as_encoded(x, labels)
+        for side, x in zip(("calibration", "synthetic", "corrected"), draws, strict=True)
+    }
+    assert "no more than a guess" in str(labels_kept(blind, "e", rules)[1])
 
 
 def test_groups_stay_whole_and_held_out_splits_judge(home: Path, cell_items: list[Item]) -> None:

@@ -11,6 +11,7 @@ from evalsuite.generators.selection.ratio import (
     keep_by_weight,
 )
 from evalsuite.generators.selection.subset import (
+    Recall,
     herding,
     judged,
     label_agreement,
@@ -170,6 +171,48 @@ def test_wrong_labels_are_found(probe: str) -> None:
     # Where the classes cannot be told apart, it says so of real data too.
     blind = label_agreement(rng.standard_normal((200, 3)), labels, synthetic, labels, probe=probe)
     assert blind.real_agreement < 0.65
+
+
+@pytest.mark.parametrize("probe", ["knn", "linear"])
+def test_a_majority_answer_agrees_and_is_worth_no_more_than_a_guess(probe: str) -> None:
+    rng = np.random.default_rng(5)
+    labels = np.array(["often"] * 160 + ["rare"] * 40)
+    place = np.where(labels == "rare", 3.0, -3.0)[:, None]
+    real = rng.standard_normal((200, 3)) + place
+    # Whatever was rare looks like the frequent class now.
+    found = label_agreement(real, labels, rng.standard_normal((200, 3)) - 3, labels, probe=probe)
+    assert found.agreement == pytest.approx(0.8, abs=0.01)
+    assert found.recall.mean == pytest.approx(0.5, abs=0.01)
+    assert found.real_recall.mean > 0.98
+    # Where nothing is to be seen, a probe has no class that it prefers.
+    blind = label_agreement(rng.standard_normal((200, 3)), labels, real, labels, probe=probe)
+    assert blind.real_recall.mean == pytest.approx(0.5, abs=0.15)
+    assert blind.real_agreement < 0.75
+
+
+def test_recall_is_the_peers_and_its_error_covers() -> None:
+    from sklearn.metrics import balanced_accuracy_score
+
+    rng = np.random.default_rng(6)
+    labels = np.repeat(["a", "b", "c"], (60, 25, 15))
+    truth = dict(zip("abc", (0.9, 0.6, 0.4), strict=True))
+    wanted = np.mean(list(truth.values()))
+    others = np.where(labels == "a", "b", "a")
+    held = 0
+    for _ in range(400):
+        right = rng.random(100) < np.array([truth[v] for v in labels])
+        recall = Recall.of(labels, right)
+        assert recall.mean == pytest.approx(
+            balanced_accuracy_score(labels, np.where(right, labels, others))
+        )
+        value, error = recall.among(["a", "b", "c"])
+        assert value == pytest.approx(recall.mean)
+        held += abs(value - wanted) < 1.96 * error
+    assert held / 400 > 0.92
+    # One class of two that are all right is not certain to the last.
+    assert Recall.of(labels, labels == "a").among(["a"])[1] > 0.01
+    with pytest.raises(ValueError, match="not in"):
+        Recall.of(labels, labels == "a").among(["z"])
 
 
 def test_label_agreement_says_what_it_lacks() -> None:
