@@ -31,7 +31,7 @@ from ._machine import machine, write
 
 REAL, SYNTHETIC = 300, 150
 TILE, TILES = 64, 50
-PHOTOGRAPHS = (
+COLOUR = (
     "astronaut.png",
     "chelsea.png",
     "coffee.png",
@@ -40,6 +40,16 @@ PHOTOGRAPHS = (
     "motorcycle_left.png",
     "retina.jpg",
     "rocket.jpg",
+)
+GREY = (
+    "brick.png",
+    "camera.png",
+    "cell.png",
+    "clock_motion.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "moon.png",
 )
 _RESAMPLES = 2000
 
@@ -59,7 +69,8 @@ class Study:
     name: str
     title: str
     about: str
-    runs: tuple[int, ...]
+    runs: Mapping[int, tuple[Case, ...]]
+    """The cases of each run, in the order in which they are made."""
     items: Callable[[int], tuple[list[Item], list[Item]]]
     """Real samples, and those that the synthetic sets are made of, for a run."""
 
@@ -132,14 +143,14 @@ def _part(listed: Sequence[tuple[Path, str]], run: int, mode: str) -> tuple[list
     return items[:REAL], items[REAL:]
 
 
-def _tiles(run: int) -> tuple[list[Item], list[Item]]:
+def _tiles(names: Sequence[str], mode: str, run: int) -> tuple[list[Item], list[Item]]:
     """Cut photographs into tiles; each run deals them differently."""
     import skimage
 
     rng = np.random.default_rng(0)
     tiles = []
-    for name in PHOTOGRAPHS:
-        photo = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
+    for name in names:
+        photo = Image.open(Path(skimage.__file__).parent / "data" / name).convert(mode)
         places = [
             (x, y)
             for x in range(0, photo.width - TILE + 1, TILE)
@@ -155,6 +166,21 @@ def _tiles(run: int) -> tuple[list[Item], list[Item]]:
     return dealt[:n], dealt[n:]
 
 
+def _textiles(run: int) -> tuple[list[Item], list[Item]]:
+    kinds = ("nominal", "local", "global")
+    return _part([(p, kind) for kind in kinds for p in textiles(kind)], run, "RGB")
+
+
+BY_CLASSES = (
+    "Labels are judged class by class here: the mean recall of a probe that learned from the "
+    "calibration half, against its recall on real samples that it has not seen. Before, plain "
+    "agreement was counted, which a probe that names the most frequent class for everything "
+    "satisfies, and which alone refused flite and espeak-ng in [speech](speech.md): that is where "
+    "it was noticed. The rule was changed before any run of this page was made, and no earlier run "
+    "was made again."
+)
+
+
 STUDIES = (
     Study(
         "solar-again",
@@ -164,7 +190,7 @@ STUDIES = (
         "[first run](solar.md) is the one that the method was made with: what keeps a correction "
         "or not was changed after looking at it. These have other photographs, other halves and "
         "other seeds, and each was made once.",
-        (1,),
+        {1: CASES},
         lambda run: _part(cells(), run, "L"),
     ),
     Study(
@@ -173,22 +199,38 @@ STUDIES = (
         f"{REAL} simulated images of textiles (conformal-clip-data), and {SYNTHETIC} others from "
         "which each faulty set is made; the labels are nominal, local and global defects. Nothing "
         "of the method was made with these images; each run was made once.",
-        (0,),
-        lambda run: _part(
-            [(p, kind) for kind in ("nominal", "local", "global") for p in textiles(kind)],
-            run,
-            "RGB",
-        ),
+        {0: CASES[:2]},
+        _textiles,
+    ),
+    Study(
+        "textile-again",
+        "Correction on textile images, labels judged by classes",
+        f"{REAL} simulated images of textiles (conformal-clip-data), and {SYNTHETIC} others from "
+        "which each faulty set is made; the labels are nominal, local and global defects. Run 1 "
+        "has images that no run had before; run 0 makes the three cases that were left of the "
+        f"[first page](textile.md), with its images. Each was made once. {BY_CLASSES}",
+        {1: CASES, 0: CASES[2:]},
+        _textiles,
     ),
     Study(
         "photographs",
         "Correction on colour photographs",
-        f"Tiles of {TILE} × {TILE} pixels, at most {TILES} of each of {len(PHOTOGRAPHS)} colour "
+        f"Tiles of {TILE} × {TILE} pixels, at most {TILES} of each of {len(COLOUR)} colour "
         "photographs (scikit-image): two thirds are the real set, and each faulty set is made of "
         "the others; the label is the photograph. Run 1 deals the same tiles anew. No rule of the "
         "method was made with them; each run was made once.",
-        (0, 1),
-        _tiles,
+        {0: CASES, 1: CASES},
+        lambda run: _tiles(COLOUR, "RGB", run),
+    ),
+    Study(
+        "photographs-grey",
+        "Correction on grey photographs",
+        f"Tiles of {TILE} × {TILE} pixels, at most {TILES} of each of {len(GREY)} grey photographs "
+        "(scikit-image): two thirds are the real set, and each faulty set is made of the others; "
+        "the label is the photograph. No run had them before; each was made once. "
+        f"{BY_CLASSES}",
+        {0: CASES},
+        lambda run: _tiles(GREY, "L", run),
     ),
 )
 
@@ -348,12 +390,12 @@ def study(name: str) -> None:
     """Make all runs of a study, and write them down."""
     this = next(s for s in STUDIES if s.name == name)
     rows, details = [], []
-    for run in this.runs:
+    for run, cases in this.runs.items():
         real, source = this.items(run)
         with tempfile.TemporaryDirectory() as tmp:
             home = Path(tmp)
             generate_folder(Identity(), real, home / "real", seed=run)
-            for case in CASES:
+            for case in cases:
                 print(f"-- {name}, run {run}, {case.name}", flush=True)
                 synthetic = home / case.name / "synthetic"
                 generate_folder(Identity(), case.make(source, run), synthetic, seed=run)

@@ -1,8 +1,9 @@
 """Does correction help speech, and does the tool say so when it does not? On human prompts.
 
-One speaker's telephone prompts are the real set. The synthetic sets have other sentences: hers,
-damaged, or spoken by two synthesisers. The label is what the caller is to do: prompts that ask to
-press, enter or dial something, and those that do not.
+One speaker's telephone prompts are the real set. The synthetic sets have other prompts: hers,
+damaged, or spoken by two synthesisers. The first run has sentences, and the label is whether the
+caller is to press, enter or dial something. The second has prompts that the first had not, most of
+them of one word, and the label is whether it is one word or several.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import soundfile
@@ -24,38 +28,88 @@ from evalsuite.generators.audio.effects import AddNoise, BandLimit
 from evalsuite.generators.audio.speech import Speak, SpeakFlite
 
 from ._machine import machine, write
-from .correction import JUDGED, below, judged, table, written
+from .correction import BY_CLASSES, JUDGED, below, judged, table, written
 from .speech_study import SOUNDS, prompts
 
 REAL, SYNTHETIC = 120, 60
-SHORTEST, LONGEST = 1.0, 8.0
+LONGEST = 8.0
 ASKS = re.compile(r"\b(press|enter|dial)\b", re.IGNORECASE)
-RUNS = (0,)
 JUDGES = {"encoders": {"audio": ("logmel_stats",)}, "scorers": {}}
 PROBED = "whisper_base_encoder"
 
 
-def chosen() -> list[tuple[str, str]]:
-    """Names and texts of the prompts of 1 to 8 s, in a random order."""
+Prompt: TypeAlias = tuple[str, str, str]
+"""Name, text and label."""
+
+
+def _usable(words: int, shortest: float) -> list[tuple[str, str]]:
     return [
         (name, text)
-        for name, text in prompts()
+        for name, text in prompts(words)
         if not text.startswith("(")
-        and SHORTEST <= soundfile.info(SOUNDS / f"{name}.wav").duration <= LONGEST
+        and shortest <= soundfile.info(SOUNDS / f"{name}.wav").duration <= LONGEST
     ]
 
 
-def label(text: str) -> str:
-    return "asks" if ASKS.search(text) else "tells"
+def sentences() -> list[Prompt]:
+    """Prompts of three words or more and of 1 to 8 s."""
+    listed = _usable(3, 1.0)
+    order = np.random.default_rng([2, 0]).permutation(len(listed))[: REAL + SYNTHETIC]
+    return [
+        (name, text, "asks" if ASKS.search(text) else "tells")
+        for name, text in (listed[i] for i in order)
+    ]
 
 
-def folder(path: Path, items: list[tuple[str, str]]) -> Path:
+def others() -> list[Prompt]:
+    """Prompts of 0.5 to 8 s that the first run had not."""
+    had = {name for name, _, _ in sentences()}
+    listed = [(name, text) for name, text in _usable(1, 0.5) if name not in had]
+    order = np.random.default_rng([2, 1]).permutation(len(listed))[: REAL + SYNTHETIC]
+    return [
+        (name, text, "word" if len(text.split()) == 1 else "words")
+        for name, text in (listed[i] for i in order)
+    ]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A run and what is said of it."""
+
+    name: str
+    run: int
+    title: str
+    about: str
+    dealt: Callable[[], list[Prompt]]
+
+
+PAGES = (
+    Page(
+        "speech",
+        0,
+        "Correction on speech",
+        "of 1 to 8 s and three words or more. The label says whether a prompt asks to press, enter "
+        "or dial something.",
+        sentences,
+    ),
+    Page(
+        "speech-again",
+        1,
+        "Correction on speech, labels judged by classes",
+        "of 0.5 to 8 s, none of which the [first run](speech.md) had; the label says whether it is "
+        f"one word or several. Each case was made once. {BY_CLASSES}",
+        others,
+    ),
+)
+
+
+def folder(path: Path, items: list[Prompt]) -> Path:
     path.mkdir(parents=True)
     rows = []
-    for name, text in items:
+    for name, _, label in items:
         file = name.replace("/", "_") + ".wav"
         shutil.copyfile(SOUNDS / f"{name}.wav", path / file)
-        rows.append(json.dumps({"file_name": file, "label": label(text)}))
+        rows.append(json.dumps({"file_name": file, "label": label}))
     (path / "metadata.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
     return path
 
@@ -84,13 +138,13 @@ DAMAGED = {"quiet and dull": quiet_and_dull, "bad line": bad_line}
 SPOKEN = {"espeak-ng": lambda: Speak(voices=("en-us+f3",)), "flite": SpeakFlite}
 WHAT = {
     "quiet and dull": "her own prompts, 20 dB quieter, through a first-order low-pass at 1.2 kHz",
-    "espeak-ng": "the sentences spoken by espeak-ng (en-us+f3)",
+    "espeak-ng": "the same texts spoken by espeak-ng (en-us+f3)",
     "bad line": "her own prompts, 300 to 2000 Hz, noise at 15 dB, 12 dB quieter",
-    "flite": "the sentences spoken by flite (slt, a recorded woman's voice)",
+    "flite": "the same texts spoken by flite (slt, a recorded woman's voice)",
 }
 
 
-def made(case: str, source: list[tuple[str, str]], where: Path, seed: int) -> Path:
+def made(case: str, source: list[Prompt], where: Path, seed: int) -> Path:
     """Write a synthetic set."""
     if case in DAMAGED:
         clean = folder(where.with_name("clean"), source)
@@ -98,7 +152,7 @@ def made(case: str, source: list[tuple[str, str]], where: Path, seed: int) -> Pa
         report = generate_folder(Identity("audio"), items, where, seed=seed)
     else:
         speaker = SPOKEN[case]()
-        texts = [Item(id=n.replace("/", "_"), text=t, label=label(t)) for n, t in source]
+        texts = [Item(id=n.replace("/", "_"), text=t, label=of) for n, t, of in source]
         report = generate_folder(speaker, texts, where, seed=seed)
     if report.failures:
         raise RuntimeError(f"{case}: {report.failures[0]}")
@@ -109,46 +163,48 @@ def main() -> None:
     if not SOUNDS.is_dir() or shutil.which("flite") is None:
         print(f"not run: needs {SOUNDS} (asterisk-core-sounds-en-wav) and flite", file=sys.stderr)
         return
-    listed = chosen()
+    for page in PAGES:
+        study(page)
+
+
+def study(page: Page) -> None:
+    """Make the run of a page, and write it down."""
+    dealt = page.dealt()
     rows, details = [], []
-    for run in RUNS:
-        order = np.random.default_rng([2, run]).permutation(len(listed))
-        dealt = [listed[i] for i in order[: REAL + SYNTHETIC]]
-        with tempfile.TemporaryDirectory() as tmp:
-            home = Path(tmp)
-            real = folder(home / "real", dealt[:REAL])
-            for case, what in WHAT.items():
-                print(f"-- {case}, run {run}", flush=True)
-                synthetic = made(case, dealt[REAL:], home / case / "synthetic", run)
-                row, summary = judged(
-                    real,
-                    synthetic,
-                    home / case / "out",
-                    using=("auto",),
-                    modality="audio",
-                    seed=run,
-                    facts={"case": case, "what": what, "run": run},
-                    changed=JUDGES,
-                    probed=PROBED,
-                )
-                rows.append(row)
-                details.append(below(summary, f"{case}, run {run}"))
-                # After each case: what is measured must not be lost.
-                written(rows, "speech")
-                write("correction/speech.md", _page(rows, details))
+    with tempfile.TemporaryDirectory() as tmp:
+        home = Path(tmp)
+        real = folder(home / "real", dealt[:REAL])
+        for case, what in WHAT.items():
+            print(f"-- {page.name}, {case}", flush=True)
+            synthetic = made(case, dealt[REAL:], home / case / "synthetic", page.run)
+            row, summary = judged(
+                real,
+                synthetic,
+                home / case / "out",
+                using=("auto",),
+                modality="audio",
+                seed=page.run,
+                facts={"case": case, "what": what, "run": page.run},
+                changed=JUDGES,
+                probed=PROBED,
+            )
+            rows.append(row)
+            details.append(below(summary, f"{case}, run {page.run}"))
+            # After each case: what is measured must not be lost.
+            written(rows, page.name)
+            write(f"correction/{page.name}.md", _page(page, rows, details))
 
 
-def _page(rows: list[dict[str, str]], details: list[str]) -> str:
+def _page(page: Page, rows: list[dict[str, str]], details: list[str]) -> str:
     encoders = [k.removeprefix("kid ") for k in rows[0] if k.startswith("kid ")]
     lines = [
-        "# Correction on speech",
+        f"# {page.title}",
         "",
-        f"{REAL} prompts of one professional speaker (asterisk-core-sounds-en-wav, 8 kHz, "
-        f"{SHORTEST:g} to {LONGEST:g} s) are the real set, dealt into a half to fit on and a half "
-        f"to judge on; the synthetic sets have {SYNTHETIC} other sentences. The default policy "
-        "with `logmel_stats` for its encoder and without grades of quality or transcripts. The "
-        "label says whether a prompt asks to press, enter or dial something; the probe hears it by "
-        f"`{PROBED}`, which nothing here was fitted or judged by.",
+        f"{REAL} prompts of one professional speaker (asterisk-core-sounds-en-wav, 8 kHz) are the "
+        "real set, dealt into a half to fit on and a half to judge on; the synthetic sets have "
+        f"{SYNTHETIC} others: {page.about} The default policy is used with `logmel_stats` for its "
+        "encoder and without grades of quality or transcripts; the probe hears the label by "
+        f"`{PROBED}`, which nothing was fitted or judged by.",
         "",
         JUDGED,
         "",
@@ -193,4 +249,6 @@ def _page(rows: list[dict[str, str]], details: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    for asked in PAGES:
+        if asked.name in sys.argv[1:]:
+            study(asked)

@@ -47,12 +47,12 @@ MADE = {
 LADDER = ("the same", "noise 20 dB", "noise 10 dB", "noise 0 dB")
 
 
-def prompts() -> list[tuple[str, str]]:
-    """Names and texts of the recordings with three words or more, in a random order."""
+def prompts(words: int = 3) -> list[tuple[str, str]]:
+    """Names and texts of the recordings with so many words or more, in a random order."""
     texts = {}
     for line in gzip.decompress(TEXTS.read_bytes()).decode("latin-1").splitlines():
         found = re.match(r"^([\w/-]+): ([^\[].+)$", line.strip())
-        if found and len(found[2].split()) >= 3 and (SOUNDS / f"{found[1]}.wav").is_file():
+        if found and len(found[2].split()) >= words and (SOUNDS / f"{found[1]}.wav").is_file():
             texts[found[1]] = found[2]
     listed = sorted(texts.items())
     return [listed[i] for i in np.random.default_rng(0).permutation(len(listed))]
