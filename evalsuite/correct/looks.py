@@ -32,7 +32,8 @@ class Looks:
         allow_download: bool = False,
         progress: bool | None = None,
     ) -> None:
-        self.modality, self.cache, self.progress = modality, cache, progress
+        self.modality, self.policy, self.cache, self.progress = modality, policy, cache, progress
+        self.device, self.allow_download = device, allow_download
         specs = list(policy.encoders.get(modality, ()))
         if not specs:
             raise UsageError(f"the policy names no encoder for {modality}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from .consistent import DROPPED, inconsistent
 from .looks import GRADE
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from .looks import Looks
 
 SELECTIONS = (
+    "consistency",
     "density_ratio",
     "dsir",
     "herding",
@@ -30,16 +33,13 @@ SELECTIONS = (
 """What can be named beside the corrections: these keep some samples and change none."""
 
 
-DROPPED = 0.05
-"""Share of the real samples that ``quality`` would drop too."""
-
-
 def provenance(
     made: Dataset, selections: Sequence[tuple[str, str]]
 ) -> Callable[[Sample], dict[str, Any]]:
     """Give the columns of a selected sample: those that it has, and what selected it."""
     stored: dict[str, dict[str, Any]] = {}
-    metadata = None if made.root is None else made.root / "metadata.jsonl"
+    # The sets of a correction are copies in folders of this machine.
+    metadata = made.root / "metadata.jsonl" if isinstance(made.root, Path) else None
     if metadata is not None and metadata.is_file():
         for line in metadata.read_text("utf-8").splitlines():
             row = json.loads(line)
@@ -89,6 +89,9 @@ def select(
         real, made = (looks.grades(*of) for of in zip(data, (calibration, whole), strict=True))
         picked = subset.within_real_scores(real, [made[i] for i in rows], share=DROPPED)
         what = f"{GRADE} of the worst {DROPPED:.0%} of real samples or more; "
+    elif name == "consistency":
+        out, what = inconsistent(data, calibration, whole, rows, looks)
+        picked = [i for i, row in enumerate(rows) if row not in out]
     elif name == "label_agreement":
         labels = [[s.label for s in part.samples] for part in (calibration, whole)]
         chosen = [labels[1][i] for i in rows]
@@ -96,7 +99,10 @@ def select(
             raise DataError("label_agreement needs a label for every sample of both sets")
         agreed = subset.label_agreement(a, labels[0], b, chosen, seed=seed)
         picked = [i for i, ok in enumerate(agreed.keep) if ok]
-        what = f"of real samples it would drop {1 - agreed.real_agreement:.1%}; "
+        what = (
+            f"of real samples it would drop {1 - agreed.real_agreement:.1%}, of each class "
+            f"{1 - agreed.real_recall.mean:.1%}; "
+        )
     else:
         from ..generators.selection.text import dsir, match_lengths
 
