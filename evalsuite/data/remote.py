@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from evalsuite.errors import DataError, EvalsuiteError, ModelError, UsageError
 
@@ -146,7 +146,7 @@ class _Object(io.RawIOBase):
         return len(data)
 
 
-def is_address(source: object) -> bool:
+def is_address(source: object) -> TypeGuard[str]:
     """Whether a source is an address such as ``s3://bucket/folder``, not a path."""
     return isinstance(source, str) and _ADDRESS.match(source) is not None
 
@@ -363,7 +363,7 @@ def _s3(allow_hosts: tuple[str, ...]) -> Any:
 
 def _check_server(endpoint: str, allow_hosts: tuple[str, ...]) -> None:
     """Check that a server is on premise or allowed by name, as those of generators are."""
-    from ..generators.endpoints.hosts import Cut, HostError, Server
+    from ..hosts import Cut, HostError, Server
 
     server = Server.parse(endpoint, allow_hosts)
     try:

@@ -1,10 +1,10 @@
 """A client of servers that speak the OpenAI protocol: bounded, budgeted, journalled.
 
-It stands on the standard library's HTTP (see :mod:`.hosts`) and not on the ``openai`` package. It
-must open its socket to the very address that it checked, follow no redirect, take no proxy and no
-second address from the environment, put a limit on time and size, and be the same whatever major
-version of a package is installed; all of that would be work against a general client, and what is
-left of the protocol is one POST of JSON. Retrying is tenacity's.
+It stands on the standard library's HTTP (see :mod:`evalsuite.hosts`) and not on the ``openai``
+package. It must open its socket to the very address that it checked, follow no redirect, take no
+proxy and no second address from the environment, put a limit on time and size, and be the same
+whatever major version of a package is installed; all of that would be work against a general
+client, and what is left of the protocol is one POST of JSON. Retrying is tenacity's.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ...errors import EvalsuiteError, UsageError
+from ...hosts import Cut, HostError, Reply, Server, TooLarge
 from ..protocol import Dropped, Params, Refused, suggestion, to_json
-from .hosts import Cut, HostError, Reply, Server, TooLarge
 from .journal import DeadLetter, Journal, Kind
 
 if TYPE_CHECKING:

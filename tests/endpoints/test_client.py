@@ -33,8 +33,8 @@ from evalsuite.generators.endpoints.client import (
     Truncated,
     current_session,
 )
-from evalsuite.generators.endpoints.hosts import HostError, Server
 from evalsuite.generators.endpoints.journal import Journal
+from evalsuite.hosts import HostError, Server
 
 
 def ask(text: str = "hello", model: str = "tiny-llm", seed: int = 0) -> Request:

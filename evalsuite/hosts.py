@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import urlsplit
 
-from ...errors import EvalsuiteError, UsageError
+from .errors import EvalsuiteError, UsageError
 
 ON_PREMISE = tuple(
     ipaddress.ip_network(block)
