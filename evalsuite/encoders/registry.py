@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import ModelError
-from . import lite0
+from . import lite0, onnxfile
 from .base import EncoderInfo, ImageEncoder, code_version, file_sha256
 from .external import load_plugin
 from .image import FILTERS, OnnxEncoder, Preprocessing, TorchEncoder, log
@@ -69,7 +69,8 @@ def load_encoder(
     spec : str
         ``efficientnet_lite0``, which needs no network; ``inception_v3_fid``, torch-fidelity's
         Inception with TensorFlow's weights, where they are at hand;
-        ``timm/<name>[@tag or path]``; ``open_clip/<architecture>[@tag or path]``.
+        ``timm/<name>[@tag or path]``; ``open_clip/<architecture>[@tag or path]``;
+        ``onnx/<file>``, a network of yours, with a ``.json`` beside it (:mod:`.onnxfile`).
     device : str
         ``auto`` (a CUDA GPU if there is one), or whatever torch calls it: ``cpu``, ``cuda:1``…
     backend : str
@@ -103,11 +104,13 @@ def load_encoder(
         return _load_timm(wanted, name, which)
     if family == "open_clip" and name:
         return _load_open_clip(wanted, name, which)[0]
+    if family == onnxfile.FAMILY and name:
+        return onnxfile.load_onnx_pictures(Path(name), cache)
     if (plugin := load_plugin(spec, "image", ImageEncoder, device)) is not None:  # type: ignore[type-abstract]
         return plugin
     raise ModelError(
         f"unknown encoder {spec!r} of images: use {DEFAULT!r}, {INCEPTION!r}, "
-        "'timm/<name>[@tag or path]' or 'open_clip/<architecture>[@tag or path]' "
+        "'timm/<name>[@tag or path]', 'open_clip/<architecture>[@tag or path]' or 'onnx/<file>' "
         "(load_audio_encoder and load_text_encoder find those of sounds and of texts)"
     )
 
@@ -728,6 +731,14 @@ def list_models() -> list[ModelRow]:
             "transformers/<folder>", "sound features", there, True, None, "each has its own", detail
         )
     )
+    there = importlib.util.find_spec("onnxruntime") is not None
+    detail = "a network of yours, with a .json beside it" if there else "pip install onnxruntime"
+    rows.append(
+        ModelRow(
+            "onnx/<file>", "image or sound features, speech scores", there, True, None,
+            "each has its own", detail,
+        )
+    )  # fmt: skip
     return rows
 
 

@@ -13,21 +13,22 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache as cached
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
 from ..errors import ModelError
 from ..metrics.image.attributes import Attribute
-from . import audiofolder
+from . import audiofolder, onnxfile
 from .base import EncoderInfo, code_version, cpu_count
 from .external import load_plugin
 from .media import Embedder, Scorer
+from .mel import RATE, framed, mel_power, mel_spectrogram
+from .onnxfile import session
 
 if TYPE_CHECKING:
     from ..data.audio import DecodedAudio
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
 _Samples: TypeAlias = npt.NDArray[np.float32]
 _Floats: TypeAlias = npt.NDArray[np.floating]
 
-RATE = 16_000
-"""What every model here takes, in Hz."""
-
 WHISPER_ENCODER, SPEAKER, LOGMEL = "whisper_base_encoder", "ge2e", "logmel_stats"
 """What :func:`load_audio_encoder` takes."""
 
-_CODE = code_version("evalsuite.data.audio", "evalsuite.encoders.speech")
+_CODE = code_version(
+    "evalsuite.data.audio",
+    "evalsuite.encoders.mel",
+    "evalsuite.encoders.onnxfile",
+    "evalsuite.encoders.speech",
+)
 _MIN_SPEECH = 0.1  # seconds of speech from which a score of its quality means something
 _MIN_LEVEL = -70.0  # dBFS: less is hiss of converters, whatever the detector says
 
@@ -178,7 +181,7 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
         a library is missing. The message says what to do.
     """
     family, _, name = spec.partition("/")
-    if family == "onnx" and name:
+    if family == onnxfile.FAMILY and name:
         return _OnnxFile(Path(name))
     made = _SCORERS.get(spec)
     if made is None:
@@ -201,7 +204,8 @@ def load_audio_encoder(
         features of what is said and how it sounds. ``ge2e``: who speaks, 256 features of unit
         length. ``logmel_stats``: mean and spread of the log-mel spectrum, 128 features of the
         sound, no model. ``transformers/<folder>``: wav2vec 2.0, HuBERT, WavLM or CLAP from a local
-        folder (:mod:`.audiofolder`).
+        folder (:mod:`.audiofolder`). ``onnx/<file>``: a network of yours that was exported to
+        ONNX (VGGish, PANNs…); a ``.json`` of the same name says what it takes (:mod:`.onnxfile`).
     cache : FeatureCache, optional
         Where Whisper's joined weights are kept.
 
@@ -224,28 +228,17 @@ def load_audio_encoder(
     family, _, name = spec.partition("/")
     if family == audiofolder.FAMILY and name:
         return audiofolder.load_audio_folder(Path(name))
+    if family == onnxfile.FAMILY and name:
+        return onnxfile.load_onnx_sound(Path(name), cache)
     if (plugin := load_plugin(spec, "audio", Embedder, "auto")) is not None:  # type: ignore[type-abstract]
         return plugin
     raise ModelError(
-        f"unknown audio encoder {spec!r}: use {WHISPER_ENCODER!r}, {SPEAKER!r}, {LOGMEL!r} or "
-        f"'{audiofolder.FAMILY}/<folder>'"
+        f"unknown audio encoder {spec!r}: use {WHISPER_ENCODER!r}, {SPEAKER!r}, {LOGMEL!r}, "
+        f"'{audiofolder.FAMILY}/<folder>' or '{onnxfile.FAMILY}/<file>'"
     )
 
 
 # --- running ONNX ---------------------------------------------------------------------------------
-
-
-def _session(graph: bytes, what: str) -> Any:
-    """Load a graph to run in the thread that calls: recordings are what runs side by side."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a dozen of its own
-        raise ModelError(f"{what} does not load in onnxruntime: {error}") from error
 
 
 def _cut(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
@@ -324,69 +317,6 @@ def _each(function: Callable[[DecodedAudio], Any], items: Sequence[DecodedAudio]
         return list(pool.map(function, items))
 
 
-# --- mel spectra ----------------------------------------------------------------------------------
-
-
-@cached
-def mel_filters(n_fft: int, bands: int) -> npt.NDArray[np.float32]:
-    """Give triangular mel filters after Slaney's Auditory Toolbox, each of unit area.
-
-    The scale is linear up to 1000 Hz (15 mel) and logarithmic above (27 mel from 1 to 6.4 kHz).
-
-    Parameters
-    ----------
-    n_fft : int
-        Length of the Fourier transform, at 16 kHz.
-    bands : int
-        Filters from 0 to 8000 Hz.
-
-    Returns
-    -------
-    ndarray of float32, shape (bands, n_fft // 2 + 1)
-    """
-    top = 15 + 27 * np.log(RATE / 2 / 1000) / np.log(6.4)
-    mel = np.linspace(0, top, bands + 2)
-    corner = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
-    f = np.arange(n_fft // 2 + 1) * RATE / n_fft
-    rise = (f - corner[:-2, None]) / np.diff(corner)[:-1, None]
-    fall = (corner[2:, None] - f) / np.diff(corner)[1:, None]
-    weights = np.maximum(0, np.minimum(rise, fall)) * (2 / (corner[2:] - corner[:-2]))[:, None]
-    return np.asarray(weights, dtype=np.float32)
-
-
-def _mel_power(frames: _Samples, bands: int) -> npt.NDArray[np.float32]:
-    """Give the mel power of frames (..., n_fft), under a periodic Hann window."""
-    from scipy import fft
-
-    n = frames.shape[-1]
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
-    spectrum = fft.rfft(frames * window)
-    power = spectrum.real**2 + spectrum.imag**2
-    return np.ascontiguousarray((_sparse_filters(n, bands) @ power.T).T, dtype=np.float32)
-
-
-@cached
-def _sparse_filters(n_fft: int, bands: int) -> Any:
-    """Give :func:`mel_filters` without its zeros, which are most of it.
-
-    A dense product would also wake BLAS's threads, which wait busily beside the other recordings.
-    """
-    from scipy import sparse
-
-    return sparse.csr_array(mel_filters(n_fft, bands))
-
-
-def _framed(samples: _Samples, size: int, hop: int) -> _Samples:
-    """Give overlapping frames as a view, shape (m, size)."""
-    return np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]
-
-
-def _mel_spectrogram(samples: _Samples, n_fft: int, hop: int, bands: int) -> Features:
-    """Give the mel power of frames centred on every ``hop``-th sample, zeros outside."""
-    padded = np.pad(samples, n_fft // 2)
-    return _mel_power(_framed(padded, n_fft, hop), bands)
-
-
 # --- voice activity -------------------------------------------------------------------------------
 
 
@@ -398,7 +328,7 @@ class _Silero:
     _LEAST = 10 ** (-25 / 20)  # RMS that quiet recordings are raised to: it misses quiet speech
 
     def __init__(self) -> None:
-        self._session = _session(WEIGHTS["silero"].read(), "Silero's detector")
+        self._session = session(WEIGHTS["silero"].read(), "Silero's detector")
 
     def __call__(self, samples: _Samples) -> npt.NDArray[np.float32]:
         """Give the probability of speech in each frame of 32 ms; zeros fill up the last one."""
@@ -408,7 +338,7 @@ class _Silero:
         n = -(-len(samples) // self.FRAME)
         padded = np.zeros(self._CONTEXT + n * self.FRAME, dtype=np.float32)
         padded[self._CONTEXT : self._CONTEXT + len(samples)] = samples
-        frames = _framed(padded, self._CONTEXT + self.FRAME, self.FRAME)
+        frames = framed(padded, self._CONTEXT + self.FRAME, self.FRAME)
         start = np.zeros((1, 1, 128), dtype=np.float32)
         feed = {"input": np.ascontiguousarray(frames), "h": start, "c": start}
         return np.asarray(self._session.run(["speech_probs"], feed)[0])
@@ -469,7 +399,7 @@ class _Vad(_Graded):
 
 
 def _backend() -> str:
-    return f"onnxruntime {version('onnxruntime')}, cpu, float32, one recording a thread"
+    return f"{onnxfile.onnx_backend()}, one recording a thread"
 
 
 # --- DNSMOS ---------------------------------------------------------------------------------------
@@ -598,9 +528,9 @@ class Dnsmos(_Graded):
         if self.fast:
             model = _eight_bits(model)
         middle, output = pools[2].input[0], model.graph.output[0].name
-        self._body = _session(_cut(model, [frames], [middle]), self.info.id)
-        self._head = _session(_cut(model, [middle], [output]), self.info.id)
-        self._p808 = _session(WEIGHTS["dnsmos_p808"].read(), self.info.id)
+        self._body = session(_cut(model, [frames], [middle]), self.info.id)
+        self._head = session(_cut(model, [middle], [output]), self.info.id)
+        self._p808 = session(WEIGHTS["dnsmos_p808"].read(), self.info.id)
 
     def _grade(self, samples: _Samples) -> Sequence[float]:
         return [float(v) for v in self.windows(samples).mean(axis=0)]
@@ -632,7 +562,7 @@ class Dnsmos(_Graded):
 
     def _signal(self, full: _Samples, starts: npt.NDArray[np.intp]) -> _Floats:
         """Run P.835 on windows; what they share, once."""
-        frames = _framed(full, _FRAME, _HOP)[: starts[-1] * _STEP + _WINDOW]
+        frames = framed(full, _FRAME, _HOP)[: starts[-1] * _STEP + _WINDOW]
         shared = self._convolve(frames)
         if len(starts) > 1:
             # The first window begins, and the last one ends, where the recording does.
@@ -669,7 +599,7 @@ class Dnsmos(_Graded):
         """Run P.808: its mel spectra are relative to each window's loudest point."""
         n_fft, bands = _FRAME + 1, 120
         end = (starts[-1] * _STEP + _WINDOW) * _HOP
-        shared = _mel_spectrogram(full[:end], n_fft, _HOP, bands)
+        shared = mel_spectrogram(full[:end], n_fft, _HOP, bands)
         graded = []
         for start in starts:
             own = shared[start * _STEP : start * _STEP + _WINDOW].copy()
@@ -678,7 +608,7 @@ class Dnsmos(_Graded):
             ends = np.zeros((2, n_fft), dtype=np.float32)
             ends[0, n_fft // 2 :] = window[: n_fft - n_fft // 2]
             ends[1, : n_fft - 1] = window[-(n_fft - 1) :]
-            own[[0, -1]] = _mel_power(ends, bands)
+            own[[0, -1]] = mel_power(ends, bands)
             level = 10 * np.log10(np.maximum(own, 1e-10))
             level = np.maximum(level - level.max(), -80.0)
             feed = {"input_1": ((level + 40) / 40).astype(np.float32)[None]}
@@ -723,8 +653,8 @@ class Plcmos(_Graded):
         )  # fmt: skip
         self._names = list(joined.input[:2])
         output = [model.graph.output[0].name]
-        self._body = _session(_cut(model, ["degraded_audio"], self._names), self.info.id)
-        self._head = _session(_cut(model, [*self._names, "rater_embed"], output), self.info.id)
+        self._body = session(_cut(model, ["degraded_audio"], self._names), self.info.id)
+        self._head = session(_cut(model, [*self._names, "rater_embed"], output), self.info.id)
 
     def _grade(self, samples: _Samples) -> Sequence[float]:
         # Frames of 512 from half a frame before the start to the last one that has a sample.
@@ -797,7 +727,7 @@ class _LogMel(_PerRecording):
         """Nothing to load."""
 
     def _features(self, samples: _Samples) -> Features:
-        level = np.log(np.maximum(_mel_spectrogram(samples, 400, 160, self._BANDS), self._FLOOR))
+        level = np.log(np.maximum(mel_spectrogram(samples, 400, 160, self._BANDS), self._FLOOR))
         return np.concatenate((level.mean(axis=0), level.std(axis=0)))
 
 
@@ -881,7 +811,7 @@ class Ge2e(_PerRecording):
         if len(starts) > 1 and (len(samples) - starts[-1] * 160) / (self._PIECE * 160) < 0.75:
             starts = starts[:-1]
         padded = np.pad(samples, (0, max(0, (starts[-1] + self._PIECE) * 160 - len(samples))))
-        mel = _mel_spectrogram(padded, 400, 160, 40)
+        mel = mel_spectrogram(padded, 400, 160, 40)
         pieces = torch.from_numpy(mel[starts[:, None] + np.arange(self._PIECE)])
         with torch.inference_mode():
             _, (hidden, _) = self._lstm(pieces)
@@ -958,18 +888,16 @@ def whisper_mel(samples: _Samples) -> Features:
     -------
     ndarray of float32, shape (80, n // 160)
     """
-    framed = _framed(np.pad(samples, 200, mode="reflect"), 400, 160)[: len(samples) // 160]
-    level = np.log10(np.maximum(_mel_power(framed, 80), 1e-10))
+    frames = framed(np.pad(samples, 200, mode="reflect"), 400, 160)[: len(samples) // 160]
+    level = np.log10(np.maximum(mel_power(frames, 80), 1e-10))
     return np.ascontiguousarray(((np.maximum(level, level.max() - 8) + 4) / 4).T)
 
 
 # --- networks of the user's -----------------------------------------------------------------------
 
 
-class _Named(BaseModel):
+class _Named(onnxfile.Strict):
     """A score, as the file beside a network describes it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
     unit: str = Field(default="", max_length=20)
@@ -977,34 +905,18 @@ class _Named(BaseModel):
     moved_by: str = Field(default="see its page", max_length=200)
 
 
-class _Sidecar(BaseModel):
-    """What ``<file>.json`` says of ``<file>.onnx``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _Scores(onnxfile.Strict):
+    """What ``<file>.json`` says of a scorer."""
 
     rate: int = Field(default=RATE, ge=4000, le=192_000)
     scores: list[_Named] = Field(min_length=1, max_length=40)
 
-
-def _sidecar(path: Path) -> _Sidecar | None:
-    """Read the description beside a network, if there is one."""
-    beside = path.with_suffix(".json")
-    try:
-        if not beside.is_file():
-            return None
-        if beside.stat().st_size > 1 << 16:
-            raise ModelError(f"{str(beside)!r} is larger than 64 KiB: it holds a rate and scores")
-        said = _Sidecar.model_validate_json(beside.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{str(beside)!r} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise ModelError(f"{str(beside)!r} is not valid: {where}: {first['msg']}") from error
-    names = [score.name for score in said.scores]
-    if len(set(names)) < len(names):
-        raise ModelError(f"{str(beside)!r} gives two scores one name: {', '.join(names)}")
-    return said
+    @model_validator(mode="after")
+    def _apart(self) -> _Scores:
+        names = [score.name for score in self.scores]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two scores have one name: {', '.join(names)}")
+        return self
 
 
 class _OnnxFile(_Graded):
@@ -1014,20 +926,12 @@ class _OnnxFile(_Graded):
     values of all outputs, in order, are the scores that it names.
     """
 
-    _LARGEST = 2 * 2**30
-
     def __init__(self, path: Path) -> None:
-        spec = f"onnx/{path.name}"
-        _require(spec, "onnxruntime")
-        try:
-            if path.stat().st_size > self._LARGEST:
-                raise ModelError(f"{str(path)!r} is larger than the 2 GiB that ONNX allows")
-            self._graph = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        spec = f"{onnxfile.FAMILY}/{path.name}"
+        graph = onnxfile.read_graph(path)
         # The graph itself says how many scores there are; without its file's folder, it can name
         # no other file.
-        self._session = _session(self._graph, spec)
+        self._session = session(graph, spec)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) > 2:
             raise ModelError(
@@ -1036,7 +940,7 @@ class _OnnxFile(_Graded):
             )
         self._input = inputs[0].name
         self._flat = len(inputs[0].shape) == 1
-        said = _sidecar(path)
+        said = onnxfile.read_sidecar(path, _Scores)
         self._rate = said.rate if said else RATE
         if said:
             scores = [
@@ -1053,7 +957,7 @@ class _OnnxFile(_Graded):
             id=spec,
             modality="audio",
             dim=len(scores),
-            weights_sha256=hashlib.sha256(self._graph).hexdigest(),
+            weights_sha256=hashlib.sha256(graph).hexdigest(),
             weights_source="local file",
             backend=_backend(),
             preprocessing={"rate": self._rate, "scores": [score.name for score in scores]},

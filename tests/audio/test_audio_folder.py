@@ -211,7 +211,7 @@ def test_a_file_beside_the_network_names_its_scores_and_rate(
         ({"scores": [{"name": "A b", "description": ""}]}, "scores.0.name"),
         ({"scores": scores, "rate": 10}, "rate"),
         ({"scores": scores, "code": "x"}, "code"),
-        ({"scores": [scores[0], scores[0]]}, "two scores one name"),
+        ({"scores": [scores[0], scores[0]]}, "two scores have one name"),
         ([], "it: "),
     ):
         beside.write_text(json.dumps(wrong))

@@ -13,7 +13,8 @@ import pytest
 from evalsuite.data.audio import DecodedAudio, decode_audio
 from evalsuite.data.dataset import Limits
 from evalsuite.encoders import speech
-from evalsuite.encoders.speech import WEIGHTS, Dnsmos, load_scorer, mel_filters
+from evalsuite.encoders.mel import mel_filters
+from evalsuite.encoders.speech import WEIGHTS, Dnsmos, load_scorer
 from evalsuite.errors import ModelError
 
 PROMPTS = sorted((Path(__file__).parents[1] / "data" / "speech").glob("*.wav"))
