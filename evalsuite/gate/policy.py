@@ -101,7 +101,7 @@ class Calibration(_Strict):
             description="At most this many samples a side enter the pairwise statistics of the "
             "calibration; the metric's value itself always uses all of them.",
         ),
-    ] = 5000
+    ] = 2500
     exact_up_to: Annotated[
         int,
         Field(

@@ -245,50 +245,49 @@ def _blocks(
 
 
 class _Quadratic:
-    """Sums of a kernel within and between the two sets of each column."""
+    """Sums of a kernel within and between the two sets of each column.
+
+    Every distinct set is multiplied once: splits name one real half twice, and where the second set
+    is the rest, sums over the first, over all, and between the two give its own.
+    """
 
     def __init__(self, masks: tuple[np.ndarray, np.ndarray], space: _Space) -> None:
         first, second = masks
         self.count = first.sum(axis=0).astype(float), second.sum(axis=0).astype(float)
-        self.complement = bool(np.array_equal(second, ~first))
-        both = first if self.complement else np.concatenate([first, second], axis=1)
-        self.masks = torch.from_numpy(both).to(space.rows.device, space.rows.dtype)
-        self.R = first.shape[1]
-        self.sums = {
-            k: torch.zeros((3, self.R), dtype=torch.float64, device=space.rows.device)
-            for k in space.kernels
-        }
+        self.rest = (first != second).all(axis=0)
+        every = np.ones((len(first), 1), dtype=bool)
+        sets = np.concatenate([first, np.where(self.rest, every, second)], axis=1)
+        packed = np.ascontiguousarray(np.packbits(sets, axis=0).T)
+        whole = packed.view(np.dtype((np.void, packed.shape[1])))[:, 0]
+        _, kept, place = np.unique(whole, return_index=True, return_inverse=True)
+        device = space.rows.device
+        # A set a row: picking rows below copies whole runs of memory.
+        self.masks = torch.from_numpy(sets[:, kept].T.copy()).to(device, space.rows.dtype)
+        self.first, self.second = torch.from_numpy(place).to(device).chunk(2)
+        self.within = {k: self._zeros(kept.size, device) for k in space.kernels}
+        self.between = {k: self._zeros(self.first.numel(), device) for k in space.kernels}
+
+    @staticmethod
+    def _zeros(size: int, device: torch.device) -> torch.Tensor:
+        return torch.zeros(size, dtype=torch.float64, device=device)
 
     def add(self, kernel: Kernel, rows: slice, cols: slice, k: torch.Tensor) -> None:
-        total = self.sums[kernel]
-        left, right = self.masks[rows], self.masks[cols]
-        weight = 1.0 if rows is cols else 2.0
-        product = k @ right
-        inner = (left * product).sum(dim=0, dtype=torch.float64)
-        if self.complement:
-            # With the second set the rest: sums over (all, first) and (all, all) give the others.
-            total[0] += weight * inner
-            if rows is cols:
-                total[2] += product.sum(dim=0, dtype=torch.float64)
-                total[1] += k.sum(dtype=torch.float64)
-            else:
-                total[2] += product.sum(dim=0, dtype=torch.float64)
-                total[2] += (left * k.sum(dim=1, keepdim=True)).sum(dim=0, dtype=torch.float64)
-                total[1] += 2 * k.sum(dtype=torch.float64)
-            return
-        R = self.R
-        total[0] += weight * inner[:R]
-        total[1] += weight * inner[R:]
-        total[2] += (left[:, :R] * product[:, R:]).sum(dim=0, dtype=torch.float64)
-        if rows is not cols:
-            total[2] += (left[:, R:] * product[:, :R]).sum(dim=0, dtype=torch.float64)
+        left, right = self.masks[:, rows], self.masks[:, cols]
+        # k is of the upper triangle: a block beside the diagonal stands for its mirror image too.
+        mirrored = rows is not cols
+        product = right @ k.T
+        inner = (left * product).sum(dim=1, dtype=torch.float64)
+        self.within[kernel] += inner * (2.0 if mirrored else 1.0)
+        a, b = self.first, self.second
+        self.between[kernel] += (left[a] * product[b]).sum(dim=1, dtype=torch.float64)
+        if mirrored:
+            self.between[kernel] += (left[b] * product[a]).sum(dim=1, dtype=torch.float64)
 
     def values(self, kernel: Kernel) -> npt.NDArray[np.float64]:
-        xx, yy, xy = self.sums[kernel].cpu().numpy()
-        if self.complement:
-            every, touching = yy, xy
-            xy = touching - xx
-            yy = every - 2 * touching + xx
+        within, xy = self.within[kernel], self.between[kernel].cpu().numpy()
+        xx, yy = (within[i].cpu().numpy() for i in (self.first, self.second))
+        # With the rest as the second set, these are sums over all, and between the first and all.
+        yy, xy = np.where(self.rest, yy - 2 * xy + xx, yy), np.where(self.rest, xy - xx, xy)
         n, m = self.count
         return _distance(kernel, xx=xx, yy=yy, xy=xy, n=n, m=m)
 
