@@ -537,7 +537,7 @@ def _sound(clip: str, damage: str | None, level: int) -> Any:
     import soundfile
 
     from evalsuite.data import decode_audio
-    from evalsuite.generators.protocol import Audio
+    from evalsuite.generators.values import Audio
 
     samples, rate = soundfile.read(SOUNDS / f"{clip}.wav", dtype="float32")
     if damage is not None:

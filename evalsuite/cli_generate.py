@@ -111,7 +111,7 @@ def generate(
 
 def asks_an_endpoint(steps: object) -> bool:
     """Say whether a recipe's steps hold an operation that asks a server, at any depth."""
-    from .generators.protocol import operation_module
+    from .generators.registry import operation_module
 
     if isinstance(steps, str):
         return ".endpoints." in operation_module(steps)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .encoders.base import Features, Model
-    from .generators.protocol import Item, Operation
+    from .generators.items import Item
+    from .generators.protocol import Operation
     from .metrics.pair import PairMetric
 
 Floats = npt.NDArray[np.float64]
@@ -407,8 +408,8 @@ class GeneratorConformance(_Conformance):
         """Give some items with every part that an operation may take; override as needed."""
         from PIL import Image
 
-        from .generators.protocol import Audio
-        from .generators.protocol import Item as _Item
+        from .generators.items import Item as _Item
+        from .generators.values import Audio
 
         rng = np.random.default_rng(22)
         found = []
@@ -427,7 +428,7 @@ class GeneratorConformance(_Conformance):
 
     def test_it_says_what_it_is(self) -> None:
         """Name, version, modalities and a docstring are there."""
-        from .generators.protocol import Modality
+        from .generators.values import Modality
 
         operation = self.operation()
         _documented(type(operation), type(operation).__name__)
@@ -442,7 +443,7 @@ class GeneratorConformance(_Conformance):
 
     def test_its_parameters_make_it_again(self) -> None:
         """``params`` is JSON, and ``type(op)(**op.params)`` is the same operation."""
-        from .generators.protocol import build, spec
+        from .generators.registry import build, spec
 
         operation = self.operation()
         described = spec(operation)
@@ -463,7 +464,7 @@ class GeneratorConformance(_Conformance):
 
     def test_apply_is_pure(self) -> None:
         """The same value and parameters give the same output, and the value stays as it was."""
-        from .generators.protocol import content_hash
+        from .generators.values import content_hash
 
         operation = self.operation()
         for item in self.items():
@@ -476,7 +477,8 @@ class GeneratorConformance(_Conformance):
 
     def test_every_child_replays_from_its_record(self) -> None:
         """A record and its parent give the same child again."""
-        from .generators.protocol import content_hash, produce, replay
+        from .generators.record import produce, replay
+        from .generators.values import content_hash
 
         operation = self.operation()
         for item in self.items():
@@ -486,7 +488,8 @@ class GeneratorConformance(_Conformance):
 
     def test_company_does_not_count(self) -> None:
         """A child is the same whichever items were made before it."""
-        from .generators.protocol import content_hash, produce
+        from .generators.record import produce
+        from .generators.values import content_hash
 
         operation, items = self.operation(), self.items()
         forwards = [content_hash(produce(operation, item, seed=7)[0]) for item in items]
@@ -496,8 +499,8 @@ class GeneratorConformance(_Conformance):
 
     def test_what_is_missing_raises(self) -> None:
         """An item without the part that it takes is an error, never an output."""
-        from .generators.protocol import Item as _Item
-        from .generators.protocol import produce
+        from .generators.items import Item as _Item
+        from .generators.record import produce
 
         operation = self.operation()
         _refuses(lambda: produce(operation, _Item(id="nothing"), seed=7), "an item with no parts")

@@ -22,35 +22,35 @@ if TYPE_CHECKING:
     from .image.corruptions import Corrupt as Corrupt
     from .image.corruptions import corrupt as corrupt
     from .image.learned import ClassSampler as ClassSampler
+    from .items import Item as Item
+    from .items import Partners as Partners
     from .null import Identity as Identity
     from .null import Noise as Noise
     from .null import duplicates as duplicates
     from .null import resampled as resampled
-    from .protocol import Audio as Audio
     from .protocol import Dropped as Dropped
     from .protocol import Hop as Hop
-    from .protocol import Item as Item
     from .protocol import LeakError as LeakError
-    from .protocol import Modality as Modality
     from .protocol import Operation as Operation
-    from .protocol import Partners as Partners
-    from .protocol import Parts as Parts
     from .protocol import RecipeError as RecipeError
-    from .protocol import Record as Record
     from .protocol import Refused as Refused
     from .protocol import ReplayError as ReplayError
-    from .protocol import build as build
-    from .protocol import content_hash as content_hash
-    from .protocol import operation_names as operation_names
-    from .protocol import produce as produce
-    from .protocol import register as register
-    from .protocol import replay as replay
-    from .protocol import spec as spec
     from .recipe import Recipe as Recipe
     from .recipe import load_recipe as load_recipe
     from .recipe import parse_recipe as parse_recipe
     from .recipe import recipe_schema as recipe_schema
+    from .record import Record as Record
+    from .record import produce as produce
+    from .record import replay as replay
+    from .registry import build as build
+    from .registry import operation_names as operation_names
+    from .registry import register as register
+    from .registry import spec as spec
     from .source import items_of as items_of
+    from .values import Audio as Audio
+    from .values import Modality as Modality
+    from .values import Parts as Parts
+    from .values import content_hash as content_hash
 
 _WHERE = {
     name: module
@@ -61,28 +61,19 @@ _WHERE = {
         ".image.corruptions": ("CORRUPTIONS", "Corrupt", "corrupt"),
         ".image.learned": ("ClassSampler",),
         ".null": ("Identity", "Noise", "duplicates", "resampled"),
+        ".items": ("Item", "Partners"),
         ".protocol": (
-            "Audio",
             "Dropped",
             "Hop",
-            "Item",
             "LeakError",
-            "Modality",
             "Operation",
-            "Partners",
-            "Parts",
             "RecipeError",
-            "Record",
             "Refused",
             "ReplayError",
-            "build",
-            "content_hash",
-            "operation_names",
-            "produce",
-            "register",
-            "replay",
-            "spec",
         ),
+        ".record": ("Record", "produce", "replay"),
+        ".registry": ("build", "operation_names", "register", "spec"),
+        ".values": ("Audio", "Modality", "Parts", "content_hash"),
         ".source": ("items_of",),
         ".recipe": ("Recipe", "load_recipe", "parse_recipe", "recipe_schema"),
     }.items()

@@ -9,21 +9,9 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from ..errors import UsageError
-from .protocol import (
-    Dropped,
-    Hop,
-    Modality,
-    Operation,
-    Params,
-    Parts,
-    RecipeError,
-    applied,
-    build,
-    draw_seed,
-    rng_of,
-    spec,
-    suggestion,
-)
+from .protocol import Dropped, Hop, Operation, RecipeError, applied, draw_seed, rng_of
+from .registry import build, spec, suggestion
+from .values import Modality, Params, Parts
 
 Check: TypeAlias = Callable[[Sequence[Hop]], str | None]
 """Looks at what the hops of a chain gave so far; a text says why the sample is dropped."""

@@ -18,8 +18,9 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any, Literal
 
-from .protocol import Params, spec, to_json
 from .recipe import Recipe
+from .registry import spec
+from .values import Params, to_json
 
 _CONTEXT: Params = {
     "@language": "en",

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
-from .protocol import Modality, Params, Partners, draw_seed
+from .items import Partners
+from .protocol import draw_seed
+from .values import Modality, Params
 
 Span: TypeAlias = float | Sequence[float]
 """A number, or ``[low, high]`` from which each item's number is drawn evenly."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -14,17 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from .protocol import (
-    Item,
-    LeakError,
-    Modality,
-    Params,
-    RecipeError,
-    content_hash,
-    draw_seed,
-    is_held_out,
-    to_json,
-)
+from .items import Item, is_held_out
+from .protocol import LeakError, Operation, RecipeError, draw_seed, rng_of
+from .values import Modality, Params, content_hash, to_json
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -172,3 +164,88 @@ def training(
         "training_sha256": sha256("\n".join(sorted(hashes)).encode()).hexdigest(),
         "held_out": sorted(s for s in splits if s is not None and is_held_out(s)),
     }
+
+
+def model_or_unfitted(kind: Any, model: str | None, settings: Params) -> Operation:
+    """Give what a recipe means by a learned operation: the file it names, or one to be fitted.
+
+    Raises
+    ------
+    RecipeError
+        If the file cannot be read.
+    """
+    if model is None:
+        return Unfitted(kind, settings)
+    try:
+        loaded: Operation = kind.load(model)
+    except OSError as error:
+        raise RecipeError(f"cannot read the model {model}: {error.strerror}") from error
+    return loaded
+
+
+class Unfitted:
+    """A learned operation that has not learned yet: it stands in a recipe until there is data.
+
+    Parameters
+    ----------
+    kind : type
+        The learned operation; it has ``fit(items, **arguments)``, ``save(path)`` and
+        ``load(path)``.
+    arguments : dict
+        What ``fit`` is given beside the items, as JSON.
+    """
+
+    def __init__(self, kind: Any, arguments: Params) -> None:
+        self._kind = kind
+        self._arguments = arguments
+        self.name: str = kind.name
+        self.version: int = kind.version
+        self.input: Modality = kind.input
+        self.output: Modality = kind.output
+
+    @property
+    def params(self) -> Params:
+        """What it will be fitted with."""
+        return {"fit": self._arguments}
+
+    def fit(self, items: Sequence[Item]) -> Any:
+        """Learn from the items; those of held-out splits are left out.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to learn from.
+        """
+        seen = [item for item in items if not is_held_out(item.split)]
+        if not seen:
+            raise DataError(
+                f"{self.name} has nothing to learn from: all {len(items)} items are held out, and "
+                "it learns from train only"
+            )
+        return self._kind.fit(seen, **self._arguments)
+
+    def load(self, path: str | Path) -> Any:
+        """Read what it learned in an earlier run."""
+        return self._kind.load(path)
+
+    def sample_params(self, rng: np.random.Generator) -> Params:  # noqa: ARG002 - the protocol's
+        """Refuse: it has not learned anything.
+
+        Raises
+        ------
+        RecipeError
+            Always.
+        """
+        raise RecipeError(
+            f"{self.name} has not learned from anything yet: fit it, or run the recipe on items"
+        )
+
+    def apply(self, value: Any, params: Params) -> Any:  # noqa: ARG002 - the protocol's
+        """Refuse: it has not learned anything.
+
+        Raises
+        ------
+        RecipeError
+            Always.
+        """
+        return self.sample_params(rng_of(0))

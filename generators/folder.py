@@ -26,32 +26,24 @@ from typing import IO, Any, Literal, TypeAlias, TypeGuard
 from PIL import Image
 
 from ..errors import DataError, UsageError
+from .fitted import Unfitted
+from .items import Item, Partners
 from .protocol import (
-    Audio,
     Dropped,
-    Item,
     LeakError,
-    Modality,
     Operation,
-    Partners,
-    Parts,
     RecipeError,
-    Record,
     Refused,
-    Unfitted,
-    content_hash,
     derive_seed,
-    draw,
     held_out_sources,
     leaves,
     needs_partners,
-    parents_of,
-    produce,
-    spec,
-    to_json,
     transformed,
     with_partners,
 )
+from .record import Record, draw, parents_of, produce
+from .registry import spec
+from .values import Audio, Modality, Parts, content_hash, to_json
 
 METADATA = "metadata.jsonl"
 _STATE = ".evalsuite"
@@ -119,7 +111,7 @@ def generate_folder(
     """Make children of every item and write them as an ImageFolder or AudioFolder.
 
     ``metadata.jsonl`` has a row per child: ``file_name`` (and ``audio_file_name`` where a record
-    has image and sound), the columns of :class:`~evalsuite.generators.protocol.Record` (``id``,
+    has image and sound), the columns of :class:`~evalsuite.generators.record.Record` (``id``,
     ``parents``, ``generator``, ``params``, ``seed``, ``sha256`` of the content, ``synthetic`` …),
     ``text``, ``group``, ``label`` and ``split``. Rows are in the order of the items. Images are
     lossless PNG, sounds WAV of 16 bits. ``text`` is what was made, or the caption or transcript
@@ -129,7 +121,7 @@ def generate_folder(
     ----------
     operation : Operation
         Gives image, audio, text or record. A learned one that has not learned yet
-        (:class:`~evalsuite.generators.protocol.Unfitted`) is fitted on the items that are not held
+        (:class:`~evalsuite.generators.fitted.Unfitted`) is fitted on the items that are not held
         out; an operation with a second parent takes it from the items of the same split.
     items : iterable of Item, or of (id, image, label, split)
         Read once, one after the other; held in a list where the operation learns, takes second

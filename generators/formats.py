@@ -19,8 +19,9 @@ from typing import Any, Literal, TypeAlias
 from ..errors import UsageError
 from .croissant import croissant
 from .folder import FILE_COLUMNS, METADATA, FolderReport, write_whole
-from .protocol import Item, Params
+from .items import Item
 from .recipe import Recipe
+from .values import Params
 
 Format: TypeAlias = Literal["folder", "parquet", "webdataset"]
 SHARD_BYTES = 256 * 2**20

@@ -14,8 +14,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .protocol import Audio, Item, Modality, Params, derive_seed, draw_seed, rng_of, suggestion
+from .items import Item
+from .protocol import derive_seed, draw_seed, rng_of
+from .registry import suggestion
 from .text.units import is_word, units
+from .values import Audio, Modality, Params
 
 NoiseKind: TypeAlias = Literal["uniform", "shuffle"]
 _NOISED = (Modality.IMAGE, Modality.AUDIO, Modality.TEXT)

@@ -22,16 +22,10 @@ from evalsuite.strict_yaml import read_mapping, read_text
 
 from .combine import Compose
 from .folder import FolderReport, ItemLike, generate_folder
+from .items import Item
 from .null import duplicates, resampled
-from .protocol import (
-    Item,
-    Operation,
-    RecipeError,
-    operation_class,
-    operation_known,
-    operation_names,
-    suggestion,
-)
+from .protocol import Operation, RecipeError
+from .registry import operation_class, operation_known, operation_names, suggestion
 
 _NESTED = ("operation", "operations")
 """Arguments of these names hold steps."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .protocol import Audio, Item
+from .items import Item
+from .values import Audio
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -73,7 +73,7 @@ def gap(calibration: Encoded, looks: Looks, items: Sequence[Item]) -> float:
 
 
 def _attributes(item: Item, modality: str) -> dict[str, float]:
-    from ..generators.protocol import Modality
+    from ..generators.values import Modality
 
     value = item.value(Modality(modality))
     if modality == "image":

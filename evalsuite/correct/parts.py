@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..generators.protocol import derive_seed, is_held_out
+from ..generators.items import is_held_out
+from ..generators.protocol import derive_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ from ..generators.correction.base import (
     corrections_for,
     fit_chain,
 )
-from ..generators.protocol import suggestion
+from ..generators.registry import suggestion
 from ..pipeline.run import run_gate
 from .drift import drifted, gap, still_drifted
 from .judge import compare, labels_kept, verdict
@@ -142,7 +142,7 @@ def correct(
     moved = tuple(_with_corrections(d, names) for d in moved)
 
     from ..generators import items_of
-    from ..generators.protocol import spec
+    from ..generators.registry import spec
 
     fitted = fit_chain(
         names,

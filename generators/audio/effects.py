@@ -21,7 +21,8 @@ from scipy import signal
 
 from ...errors import EvalsuiteError
 from ..effect import Effect, Span, TwoParents
-from ..protocol import FULL_SCALE, Audio, Modality, Params, rng_of
+from ..protocol import rng_of
+from ..values import FULL_SCALE, Audio, Modality, Params
 
 F64: TypeAlias = npt.NDArray[np.float64]
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import signal
 
 from ..effect import Span
-from ..protocol import Params
+from ..values import Params
 from .effects import AudioEffect
 
 F64: TypeAlias = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ import numpy as np
 
 from ...errors import EvalsuiteError
 from ..effect import Effect, Span
-from ..protocol import Audio, Modality, Params
+from ..values import Audio, Modality, Params
 
 _SECONDS = 120
 """A text that takes longer than this to speak is given up."""

@@ -17,7 +17,8 @@ from scipy import signal
 from ...metrics.audio._analysis import frame_power, long_term_spectrum, sounding
 from ...metrics.audio.attributes import audio_attributes, loudness
 from ..audio.effects import room_response
-from ..protocol import Audio, Modality, Params, draw_seed, rng_of
+from ..protocol import draw_seed, rng_of
+from ..values import Audio, Modality, Params
 from .base import F64, Correction, NotCorrectableError, Value, compact
 
 CENTRES = 1000 * 2.0 ** (np.arange(-14, 14) / 3)

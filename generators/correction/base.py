@@ -14,16 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import DataError, UsageError
-from ..protocol import (
-    Item,
-    Modality,
-    Params,
-    derive_seed,
-    is_held_out,
-    operation_class,
-    rng_of,
-    suggestion,
-)
+from ..items import Item, is_held_out
+from ..protocol import derive_seed, rng_of
+from ..registry import operation_class, suggestion
+from ..values import Modality, Params
 
 F64: TypeAlias = npt.NDArray[np.float64]
 

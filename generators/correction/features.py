@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...metrics._check import Array, features, pair
-from ..protocol import Params
+from ..values import Params
 from .base import compact
 
 F64: TypeAlias = npt.NDArray[np.float64]

@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from scipy import fft, linalg, ndimage
 
 from ...metrics.image.attributes import image_attributes
-from ..protocol import Modality, Params, draw_seed, rng_of
+from ..protocol import draw_seed, rng_of
+from ..values import Modality, Params
 from .base import F64, Correction, NotCorrectableError, Value, compact
 
 QUANTILES = 65

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..protocol import Modality, Params
+from ..values import Modality, Params
 from .base import Correction, NotCorrectableError, Value, compact
 
 _ENDINGS = (".", "!", "?", "…", "。", "！", "？")

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..protocol import Dropped, Modality, Params, RecipeError, draw_seed
+from ..protocol import Dropped, RecipeError, draw_seed
 from ..text.template import Grammar
+from ..values import Modality, Params
 
 
 class Model:

@@ -27,7 +27,9 @@ from pydantic import BaseModel, ValidationError
 
 from ...errors import EvalsuiteError, UsageError
 from ...hosts import Cut, HostError, Reply, Server, TooLarge
-from ..protocol import Dropped, Params, Refused, suggestion, to_json
+from ..protocol import Dropped, Refused
+from ..registry import suggestion
+from ..values import Params, to_json
 from .journal import DeadLetter, Journal, Kind
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class _Transient(Exception):  # noqa: N818 - private
 class Media:
     """An image or a sound that goes into a request.
 
-    ``sha256`` is of the content (:func:`~evalsuite.generators.protocol.content_hash`), not of the
+    ``sha256`` is of the content (:func:`~evalsuite.generators.values.content_hash`), not of the
     encoded bytes: another version of an encoder does not make another request.
     """
 

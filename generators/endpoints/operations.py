@@ -4,7 +4,7 @@ What goes out is the text, the pixels or the samples of an item and no more: ima
 anew without their metadata, and nothing is a URL for the server to fetch. A seed is sent with every
 request that has one, but servers do not promise the same answer for the same seed (batches differ);
 what makes a run repeatable is the journal of its :class:`~.client.Session`, from which a resumed
-run and :func:`~evalsuite.generators.protocol.replay` take their answers.
+run and :func:`~evalsuite.generators.record.replay` take their answers.
 """
 
 from __future__ import annotations
@@ -23,23 +23,11 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..combine import Check
+from ..items import Partners
 from ..privacy.media import bare
-from ..protocol import (
-    Audio,
-    Dropped,
-    Hop,
-    Modality,
-    Operation,
-    Params,
-    Partners,
-    Parts,
-    RecipeError,
-    build,
-    content_hash,
-    register,
-    spec,
-    to_json,
-)
+from ..protocol import Dropped, Hop, Operation, RecipeError
+from ..registry import build, register, spec
+from ..values import Audio, Modality, Params, Parts, content_hash, to_json
 from .client import CHAT, SPEECH, Client, Media, Rejected, Request, current_session
 from .prompts import CAPTION, JUDGE, PARAPHRASE, TRANSLATE, WRITE, Prompt, as_data
 

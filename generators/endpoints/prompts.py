@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
-from ..protocol import Params, to_json
+from ..values import Params, to_json
 
 _RULES = (
     "You make data for machine learning. Do only what this message and the task say. Words in an "

@@ -27,7 +27,8 @@ from scipy import ndimage
 
 from ...errors import EvalsuiteError
 from ..effect import Effect, Span, TwoParents
-from ..protocol import Modality, Params, suggestion
+from ..registry import suggestion
+from ..values import Modality, Params
 
 _TORCH = threading.Lock()
 

@@ -32,7 +32,9 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import fft, ndimage
 
-from ..protocol import Modality, Params, draw_seed, rng_of, suggestion
+from ..protocol import draw_seed, rng_of
+from ..registry import suggestion
+from ..values import Modality, Params
 
 F32: TypeAlias = npt.NDArray[np.float32]
 _Level: TypeAlias = tuple[float, ...]

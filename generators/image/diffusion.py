@@ -17,8 +17,10 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
-from ..fitted import Fitted, training
-from ..protocol import Item, Modality, Operation, Params, model_or_unfitted, rng_of
+from ..fitted import Fitted, model_or_unfitted, training
+from ..items import Item
+from ..protocol import Operation, rng_of
+from ..values import Modality, Params
 
 if TYPE_CHECKING:
     import torch

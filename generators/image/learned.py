@@ -13,16 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...errors import DataError
-from ..fitted import Fitted, training
-from ..protocol import (
-    Item,
-    Modality,
-    Operation,
-    Params,
-    derive_seed,
-    model_or_unfitted,
-    rng_of,
-)
+from ..fitted import Fitted, model_or_unfitted, training
+from ..items import Item
+from ..protocol import Operation, derive_seed, rng_of
+from ..values import Modality, Params
 
 F64: TypeAlias = npt.NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, Literal, TypeAlias
 
 from ...errors import EvalsuiteError, ModelError
-from ..protocol import to_json
+from ..values import to_json
 
 Kind: TypeAlias = Literal["pipeline", "model"]
 """A diffusers pipeline (``model_index.json``), or a transformers model (``config.json``)."""

@@ -22,7 +22,9 @@ from PIL import Image
 
 from ...errors import ModelError
 from ..effect import Effect, Span
-from ..protocol import Modality, Params, Refused, suggestion
+from ..protocol import Refused
+from ..registry import suggestion
+from ..values import Modality, Params
 from .folder import Kind, Loaded, ModelFolder, dtype_of, loading, model_folder, once
 
 Device: TypeAlias = Literal["cpu", "cuda"]

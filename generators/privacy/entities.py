@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import ModelError
-from ..protocol import Modality, Params, register, suggestion
+from ..registry import register, suggestion
+from ..values import Modality, Params
 from .text import Stream, key_of_environment, long_enough
 
 # Their checks fetch the list of top-level domains: replace_pii finds both without.

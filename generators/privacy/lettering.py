@@ -14,7 +14,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...errors import ModelError
-from ..protocol import Modality, Params, register
+from ..registry import register
+from ..values import Modality, Params
 from .media import MaskKind, bare, checked_mask, cover
 
 Box: TypeAlias = tuple[int, int, int, int]

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ...errors import ModelError
-from ..protocol import Audio, Modality, Params, register, suggestion
+from ..registry import register, suggestion
+from ..values import Audio, Modality, Params
 
 F64: TypeAlias = npt.NDArray[np.float64]
 MaskKind: TypeAlias = Literal["fill", "pixelate"]

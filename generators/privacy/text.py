@@ -21,7 +21,8 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 
 from ...errors import UsageError
-from ..protocol import Modality, Params, register, suggestion
+from ..registry import register, suggestion
+from ..values import Modality, Params
 
 PiiKind: TypeAlias = Literal["url", "email", "iban", "card", "my_number", "ip", "date", "phone"]
 """In the order of precedence: what one kind takes, the next cannot."""

@@ -21,7 +21,9 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 
 from ..effect import Effect, Span
-from ..protocol import Modality, Params, rng_of, suggestion
+from ..protocol import rng_of
+from ..registry import suggestion
+from ..values import Modality, Params
 from .units import in_case_of, is_unspaced, is_word, units
 
 

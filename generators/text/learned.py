@@ -13,16 +13,11 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ...errors import DataError
-from ..fitted import Fitted, training
-from ..protocol import (
-    Item,
-    Modality,
-    Operation,
-    Params,
-    model_or_unfitted,
-    rng_of,
-    suggestion,
-)
+from ..fitted import Fitted, model_or_unfitted, training
+from ..items import Item
+from ..protocol import Operation, rng_of
+from ..registry import suggestion
+from ..values import Modality, Params
 from .units import in_case_of, is_unspaced, is_word, joined, tokens, units, words_of
 
 Action: TypeAlias = Literal["replace", "insert"]

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..protocol import Modality, Params, suggestion
+from ..registry import suggestion
+from ..values import Modality, Params
 
 _SLOT = re.compile(r"\{([^{}]*)\}")
 

@@ -26,7 +26,7 @@ from evalsuite.generators.correction.base import (
     corrections_for,
 )
 from evalsuite.generators.correction.text import MatchCase, MatchEnding
-from evalsuite.generators.protocol import Modality
+from evalsuite.generators.values import Modality
 from evalsuite.metrics.audio.attributes import audio_attributes
 from evalsuite.metrics.text.attributes import text_attributes
 

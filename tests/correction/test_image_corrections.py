@@ -27,7 +27,8 @@ from evalsuite.generators.correction.image import (
     MongeKantorovich,
     Reinhard,
 )
-from evalsuite.generators.protocol import rng_of, spec
+from evalsuite.generators.protocol import rng_of
+from evalsuite.generators.registry import spec
 from evalsuite.metrics.image.attributes import image_attributes
 
 Change = Callable[[Image.Image, int], Image.Image]

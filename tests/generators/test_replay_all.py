@@ -29,7 +29,8 @@ from evalsuite.generators import (
 )
 from evalsuite.generators.fitted import Fitted
 from evalsuite.generators.image.diffusion import FlowSampler
-from evalsuite.generators.protocol import needs_partners, operation_class
+from evalsuite.generators.protocol import needs_partners
+from evalsuite.generators.registry import operation_class
 from evalsuite.generators.text.learned import NgramWriter, Synonyms, TfIdfReplace
 
 # Corrections, endpoints and privacy have tests of their own; so have tests' own operations.

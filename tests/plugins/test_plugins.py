@@ -20,7 +20,8 @@ from evalsuite.encoders import list_models, load_encoder
 from evalsuite.encoders.external import BUILT_IN
 from evalsuite.errors import PluginError
 from evalsuite.generators import parse_recipe
-from evalsuite.generators.protocol import RecipeError, operation_class
+from evalsuite.generators.protocol import RecipeError
+from evalsuite.generators.registry import operation_class
 from evalsuite.metrics import MetricInfo, PairMetric
 
 ROOT = Path(__file__).parents[2]
