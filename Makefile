@@ -40,7 +40,7 @@ browser:
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "evalsuite needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -e ".[models,metrics,generators,endpoints,local,privacy,presidio,tune,umap,ray,s3,demo,docs,dev]"
+	$(BIN)/python -m pip install -q -e ".[models,metrics,generators,endpoints,local,privacy,presidio,tune,umap,ray,s3,mlflow,wandb,demo,docs,dev]"
 	touch $@
 
 # Peers need an older scipy: an environment on top of .venv, which holds only what differs.

@@ -172,12 +172,25 @@ def check(
 @history_app.command("mlflow")
 def mlflow(
     result: Annotated[Path, typer.Argument(help="result.json of a gate.")],
-    store: Annotated[str, typer.Option(help="Tracking URI: a folder, or sqlite:///FILE.")],
+    store: Annotated[str, typer.Option(help="A folder, or another tracking URI of MLflow.")],
     experiment: Annotated[str, typer.Option(help="MLflow's experiment.")] = "evalsuite",
 ) -> None:
-    """Log a result to MLflow, which must be installed."""
-    from .history.mlflow_log import log_to_mlflow
+    """Log a result to MLflow (the extra `mlflow`)."""
+    from .history.trackers import log_to_mlflow
     from .report import read_result
 
     run = log_to_mlflow(read_result(result), store, experiment=experiment)
     typer.echo(f"MLflow run {run}")
+
+
+@history_app.command("wandb")
+def wandb(
+    result: Annotated[Path, typer.Argument(help="result.json of a gate.")],
+    out: Annotated[Path, typer.Option(help="Folder in which W&B's offline run is written.")],
+    project: Annotated[str, typer.Option(help="W&B's project.")] = "evalsuite",
+) -> None:
+    """Write a result as an offline run of Weights & Biases (the extra `wandb`)."""
+    from .history.trackers import log_to_wandb
+    from .report import read_result
+
+    typer.echo(f"W&B run {log_to_wandb(read_result(result), out, project=project)}")

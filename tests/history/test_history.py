@@ -8,17 +8,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from evalsuite.errors import DataError, ModelError, PolicyError, UsageError
+from evalsuite.errors import DataError, PolicyError, UsageError
 from evalsuite.gate.findings import Status
 from evalsuite.gate.waivers import load_waivers
-from evalsuite.history.mlflow_log import log_to_mlflow
 from evalsuite.history.report import render_history, write_history
 from evalsuite.history.stages import judge_stages, load_stages, waived_verdict
 from evalsuite.history.store import History
@@ -269,20 +267,3 @@ def test_the_commands_on_files(tmp_path: Path, make: Callable[..., Any]) -> None
     plan = ("check", "--db", db, "--stages", tmp_path / "s.yaml", "--stage")
     assert [run(*plan, s).returncode for s in ("pilot", "later", "none")] == [0, 4, 2]
     assert run("show").returncode == 2
-
-
-@pytest.mark.skipif(find_spec("mlflow") is not None, reason="MLflow is installed")
-def test_mlflow_that_is_not_there_is_named(make: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="pip install mlflow"):
-        log_to_mlflow(make(1, {"kid": 0.1}), tmp_path / "ml")
-
-
-def test_mlflow_gets_the_gaps(make: Callable[..., Any], tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
-    import mlflow
-
-    store = f"sqlite:///{tmp_path / 'ml.db'}"
-    ident = log_to_mlflow(make(1, {"kid": 0.1}), store)
-    logged = mlflow.get_run(ident).data
-    assert logged.metrics["image/efficientnet_lite0/kid/all/gap"] == 0.1
-    assert logged.tags["verdict"] == "inconclusive"
