@@ -16,7 +16,7 @@ import json
 import wave
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -31,6 +31,7 @@ from ..values import Audio, Modality, Params, Parts, content_hash, to_json
 from .client import CHAT, SPEECH, Client, Media, Rejected, Request, current_session
 from .prompts import CAPTION, JUDGE, PARAPHRASE, TRANSLATE, WRITE, Prompt, as_data
 
+_Answer = TypeVar("_Answer", bound=BaseModel)
 _SEEDS = 2**31  # what servers hold in a signed integer
 
 
@@ -55,8 +56,25 @@ def audio_media(audio: Audio) -> Media:
     return Media("audio/wav", file.getvalue(), content_hash(audio))
 
 
-class _Asked:
-    """What the operations have in common: a model, a server, and a seed for each item."""
+class Asked:
+    """What the operations of an endpoint have in common: a model, a server, a seed for each item.
+
+    Parameters
+    ----------
+    model : str
+        By the name that the server lists under ``/v1/models``.
+    url : str or None
+        The server; None for the session's.
+    settings : dict
+        The other arguments.
+
+    Raises
+    ------
+    ValueError
+        If the model has no name.
+    """
+
+    version: ClassVar[int] = 1
 
     def __init__(self, model: str, url: str | None, settings: Params) -> None:
         if not model:
@@ -78,9 +96,27 @@ class _Asked:
         return current_session().client(self.url)
 
 
-class _Chats(_Asked):
-    """Operations that ask a language model."""
+class Chats(Asked):
+    """Operations that ask a language model.
 
+    Parameters
+    ----------
+    model, url
+        As for :class:`Asked`.
+    temperature : float
+        Sent with every request, 0 to 2.
+    max_tokens : int
+        Likewise, 1 or more; an answer that is cut off there is dropped.
+    settings : dict
+        The other arguments.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    output: ClassVar[Modality] = Modality.TEXT
     prompt: ClassVar[Prompt]
 
     def __init__(
@@ -99,7 +135,25 @@ class _Chats(_Asked):
         """Hash of the template."""
         return self.prompt.sha256
 
-    def _request(self, seed: int, media: Sequence[Media] = (), **values: object) -> Request:
+    def ask(self, seed: int, media: Sequence[Media] = (), **values: object) -> str:
+        """Fill in the prompt and give the model's words.
+
+        Raises
+        ------
+        Dropped
+            If the model refused or was cut off.
+        Rejected
+            If no usable answer came.
+        """
+        return self._client().chat(self._request(seed, media, values))
+
+    def ask_for(
+        self, kind: type[_Answer], seed: int, media: Sequence[Media] = (), **values: object
+    ) -> _Answer:
+        """Fill in the prompt and give an answer of this structure; errors are those of ``ask``."""
+        return self._client().structured(self._request(seed, media, values), kind)
+
+    def _request(self, seed: int, media: Sequence[Media], values: Mapping[str, object]) -> Request:
         shown = [_shown(k, medium) for k, medium in enumerate(media)]
         body: Params = {
             "model": self.model,
@@ -108,6 +162,64 @@ class _Chats(_Asked):
             **self._shared,
         }
         return Request(CHAT, body, tuple(media), self.prompt.sha256)
+
+
+class Draws(Asked):
+    """Operations that get an image from an endpoint.
+
+    Parameters
+    ----------
+    model, url
+        As for :class:`Asked`.
+    size : str or None
+        ``512x512``; what a model offers differs. None leaves it to the server.
+    send_seed : bool
+        Whether the request has a ``seed``: it is not in OpenAI's own protocol, but most local
+        servers take it, and some refuse what they do not know.
+    settings : dict
+        The other arguments.
+
+    Raises
+    ------
+    ValueError
+        If the size is not two numbers.
+    """
+
+    output: ClassVar[Modality] = Modality.IMAGE
+
+    def __init__(
+        self, model: str, url: str | None, size: str | None, send_seed: bool, settings: Params
+    ) -> None:
+        width, _, height = ("1x1" if size is None else size).partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise ValueError(f"the size is width x height, as in 512x512; got {size!r}")
+        super().__init__(model, url, {**settings, "size": size, "send_seed": send_seed})
+
+    def draw(
+        self, path: str, prompt: str, params: Params, edited: Media | None = None
+    ) -> Image.Image:
+        """Ask for one image, made anew or of another.
+
+        Raises
+        ------
+        Rejected
+            If no image came.
+        """
+        body: Params = {
+            "model": self.model,
+            "prompt": prompt,
+            "n": 1,
+            "response_format": "b64_json",
+        }
+        if self._settings["size"] is not None:
+            body["size"] = self._settings["size"]
+        if self._settings["send_seed"]:
+            body["seed"] = params["seed"]
+        if edited is None:
+            return self._client().fetch(Request(path, body, draw=params), _image_of)
+        body["image"] = {"$file": 0}
+        request = Request(path, body, (edited,), draw=params, multipart=True)
+        return self._client().fetch(request, _image_of)
 
 
 def _shown(place: int, medium: Media) -> Params:
@@ -122,23 +234,19 @@ def _sentence(style: str) -> str:
 
 
 @register
-class Caption(_Chats):
-    """Describe an image in words.
+class Caption(Chats):
+    """Describe an image in words; the model must take images.
 
     Parameters
     ----------
-    model : str
-        A multimodal model, by the name that the server lists.
     language : str
         Of the caption, in English: ``English``, ``Japanese``.
     max_words : int
         What the model is asked to keep to; it is not cut.
     style : str
         One more sentence for the model, of your own words.
-    temperature, max_tokens : float, int
-        Sent with the request.
-    url : str, optional
-        The server; by default the session's.
+    model, temperature, max_tokens, url
+        As for :class:`Chats`.
 
     Raises
     ------
@@ -147,9 +255,7 @@ class Caption(_Chats):
     """
 
     name: ClassVar[str] = "caption"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.IMAGE
-    output: ClassVar[Modality] = Modality.TEXT
     prompt: ClassVar[Prompt] = CAPTION
 
     def __init__(
@@ -168,44 +274,31 @@ class Caption(_Chats):
         super().__init__(model, url, temperature, max_tokens, own)
 
     def apply(self, value: Image.Image, params: Params) -> str:
-        """Ask for the caption.
-
-        Raises
-        ------
-        Dropped
-            If the model refused or was cut off.
-        Rejected
-            If no usable answer came.
-        """
+        """Ask for the caption. Errors are those of :meth:`Chats.ask`."""
         own = self._settings
-        request = self._request(
+        return self.ask(
             params["seed"],
             [image_media(value)],
             language=own["language"],
             max_words=own["max_words"],
             style=_sentence(own["style"]),
         )
-        return self._client().chat(request)
 
 
 @register
-class Paraphrase(_Chats):
+class Paraphrase(Chats):
     """Say a text in other words.
 
     Whether the meaning is kept is the model's affair: check it (:class:`JudgePair`, or a metric).
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
     language : str
         Of the result; by default that of the text.
     style : str
         One more sentence for the model, of your own words.
-    temperature, max_tokens : float, int
-        Sent with the request.
-    url : str, optional
-        The server; by default the session's.
+    model, temperature, max_tokens, url
+        As for :class:`Chats`.
 
     Raises
     ------
@@ -214,9 +307,7 @@ class Paraphrase(_Chats):
     """
 
     name: ClassVar[str] = "paraphrase"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.TEXT
-    output: ClassVar[Modality] = Modality.TEXT
     prompt: ClassVar[Prompt] = PARAPHRASE
 
     def __init__(
@@ -232,41 +323,28 @@ class Paraphrase(_Chats):
         super().__init__(model, url, temperature, max_tokens, own)
 
     def apply(self, value: str, params: Params) -> str:
-        """Ask for the paraphrase.
-
-        Raises
-        ------
-        Dropped
-            If the model refused or was cut off.
-        Rejected
-            If no usable answer came.
-        """
+        """Ask for the paraphrase. Errors are those of :meth:`Chats.ask`."""
         own = self._settings
-        request = self._request(
+        return self.ask(
             params["seed"],
             text=as_data(value),
             language=own["language"],
             style=_sentence(own["style"]),
         )
-        return self._client().chat(request)
 
 
 @register
-class BackTranslate(_Chats):
+class BackTranslate(Chats):
     """Translate a text into another language and back.
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
     language : str
         The language of the texts, in English: ``English``, ``Japanese``.
     through : str or list of str
         The other language; of several, one is drawn for each item.
-    temperature, max_tokens : float, int
-        Sent with both requests.
-    url : str, optional
-        The server; by default the session's.
+    model, temperature, max_tokens, url
+        As for :class:`Chats`.
 
     Raises
     ------
@@ -275,9 +353,7 @@ class BackTranslate(_Chats):
     """
 
     name: ClassVar[str] = "back_translate"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.TEXT
-    output: ClassVar[Modality] = Modality.TEXT
     prompt: ClassVar[Prompt] = TRANSLATE
 
     def __init__(
@@ -304,18 +380,9 @@ class BackTranslate(_Chats):
         return {**drawn, "through": through[int(rng.integers(len(through)))]}
 
     def apply(self, value: str, params: Params) -> str:
-        """Ask for both translations.
-
-        Raises
-        ------
-        Dropped
-            If the model refused or was cut off.
-        Rejected
-            If no usable answer came.
-        """
+        """Ask for both translations. Errors are those of :meth:`Chats.ask`."""
         for language in (params["through"], self._settings["language"]):
-            request = self._request(params["seed"], text=as_data(value), language=language)
-            value = self._client().chat(request)
+            value = self.ask(params["seed"], text=as_data(value), language=language)
         return value
 
 
@@ -326,7 +393,7 @@ class _Written(BaseModel):
 
 
 @register
-class WriteLabelled(_Chats):
+class WriteLabelled(Chats):
     """Write a new text of an item's class, after a few real ones.
 
     The item's own text is the first example; the others are drawn from its split, whatever their
@@ -335,8 +402,6 @@ class WriteLabelled(_Chats):
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
     shots : int
         Examples that are shown, the item's own included.
     style : str
@@ -344,10 +409,8 @@ class WriteLabelled(_Chats):
     operation : Operation, or its description, optional
         From text to text: what each example goes through before it is sent, such as
         :class:`~evalsuite.generators.privacy.text.ReplacePII`.
-    temperature, max_tokens : float, int
-        Sent with the request.
-    url : str, optional
-        The server; by default the session's.
+    model, temperature, max_tokens, url
+        As for :class:`Chats`.
 
     Raises
     ------
@@ -358,9 +421,7 @@ class WriteLabelled(_Chats):
     """
 
     name: ClassVar[str] = "write_labelled"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.RECORD
-    output: ClassVar[Modality] = Modality.TEXT
     prompt: ClassVar[Prompt] = WRITE
 
     def __init__(
@@ -435,13 +496,14 @@ class WriteLabelled(_Chats):
             drawn = zip(examples, params["treat"], strict=True)
             examples = [(of, self._treat.apply(text, own)) for (of, text), own in drawn]
         shown = [f"Label: {as_data(str(of))}\nText: {as_data(text)}" for of, text in examples]
-        request = self._request(
+        answer = self.ask_for(
+            _Written,
             params["seed"],
             examples="\n\n".join(shown),
             label=as_data(str(label)),
             style=_sentence(self._settings["style"]),
         )
-        written = self._client().structured(request, _Written).text.strip()
+        written = answer.text.strip()
         if any(_words(written) == _words(text) for _, text in examples):
             raise Dropped("the model repeated an example")
         return written
@@ -469,7 +531,7 @@ class Judgement(BaseModel):
 
 
 @register
-class JudgePair(_Chats):
+class JudgePair(Chats):
     """Score a pair: an image or a sound with its text, or any two of them.
 
     A model's judgement is a measurement with its own bias and noise, and the model is often the one
@@ -477,14 +539,10 @@ class JudgePair(_Chats):
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
     question : str
         What is scored from 0 to 10.
-    temperature, max_tokens : float, int
-        Sent with the request.
-    url : str, optional
-        The server; by default the session's.
+    model, temperature, max_tokens, url
+        As for :class:`Chats`.
 
     Raises
     ------
@@ -493,9 +551,7 @@ class JudgePair(_Chats):
     """
 
     name: ClassVar[str] = "judge_pair"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.RECORD
-    output: ClassVar[Modality] = Modality.TEXT
     prompt: ClassVar[Prompt] = JUDGE
 
     def __init__(
@@ -511,15 +567,7 @@ class JudgePair(_Chats):
     def judge(
         self, first: Image.Image | Audio | str, second: Image.Image | Audio | str, seed: int = 0
     ) -> Judgement:
-        """Score two values.
-
-        Raises
-        ------
-        Dropped
-            If the model refused or was cut off.
-        Rejected
-            If no usable answer came.
-        """
+        """Score two values. Errors are those of :meth:`Chats.ask`."""
         media: list[Media] = []
 
         def place(value: Image.Image | Audio | str) -> str:
@@ -530,14 +578,9 @@ class JudgePair(_Chats):
             kind = "recording" if is_sound else "image"
             return f"{kind} {len(media)} of those above"
 
-        request = self._request(
-            seed,
-            media,
-            question=self._settings["question"],
-            first=place(first),
-            second=place(second),
-        )
-        return self._client().structured(request, Judgement)
+        # Both are placed before the media are sent: placing adds to them.
+        shown = {"first": place(first), "second": place(second)}
+        return self.ask_for(Judgement, seed, media, question=self._settings["question"], **shown)
 
     def apply(self, value: Parts, params: Params) -> str:
         """Score the record's image or sound with its text: JSON of score and reason.
@@ -579,33 +622,24 @@ class JudgePair(_Chats):
 
 
 @register
-class GenerateImage(_Asked):
+class GenerateImage(Draws):
     """Make an image from a text (``/v1/images/generations``).
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
-    size : str
-        ``512x512``; what a model offers differs.
     style : str
         Words that are put before the text.
-    send_seed : bool
-        Whether the request has a ``seed``: it is not in OpenAI's own protocol, but most local
-        servers take it, and some refuse what they do not know.
-    url : str, optional
-        The server; by default the session's.
+    model, size, send_seed, url
+        As for :class:`Draws`.
 
     Raises
     ------
     ValueError
-        If the size is not two numbers.
+        As for :class:`Draws`.
     """
 
     name: ClassVar[str] = "generate_image"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.TEXT
-    output: ClassVar[Modality] = Modality.IMAGE
 
     def __init__(
         self,
@@ -615,46 +649,24 @@ class GenerateImage(_Asked):
         send_seed: bool = True,
         url: str | None = None,
     ) -> None:
-        _check_size(size)
-        super().__init__(model, url, {"size": size, "style": style, "send_seed": send_seed})
+        super().__init__(model, url, size, send_seed, {"style": style})
 
     def apply(self, value: str, params: Params) -> Image.Image:
-        """Ask for the image.
-
-        Raises
-        ------
-        Rejected
-            If no image came.
-        """
-        own = self._settings
-        body: Params = {
-            "model": self.model,
-            "prompt": f"{own['style']} {value}".strip(),
-            "n": 1,
-            "size": own["size"],
-            "response_format": "b64_json",
-        }
-        if own["send_seed"]:
-            body["seed"] = params["seed"]
-        return self._client().fetch(Request("/images/generations", body, draw=params), _image_of)
+        """Ask for the image. Errors are those of :meth:`Draws.draw`."""
+        prompt = f"{self._settings['style']} {value}".strip()
+        return self.draw("/images/generations", prompt, params)
 
 
 @register
-class EditImage(_Asked):
+class EditImage(Draws):
     """Change an image as words say (``/v1/images/edits``).
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
     instruction : str
         What to change.
-    size : str, optional
-        Of the result; by default the server's choice.
-    send_seed : bool
-        Whether the request has a ``seed`` (see :class:`GenerateImage`).
-    url : str, optional
-        The server; by default the session's.
+    model, size, send_seed, url
+        As for :class:`Draws`.
 
     Raises
     ------
@@ -663,9 +675,7 @@ class EditImage(_Asked):
     """
 
     name: ClassVar[str] = "edit_image"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.IMAGE
-    output: ClassVar[Modality] = Modality.IMAGE
 
     def __init__(
         self,
@@ -677,49 +687,27 @@ class EditImage(_Asked):
     ) -> None:
         if not instruction.strip():
             raise ValueError("the instruction says what to change: it is empty")
-        if size is not None:
-            _check_size(size)
-        own = {"instruction": instruction, "size": size, "send_seed": send_seed}
-        super().__init__(model, url, own)
+        super().__init__(model, url, size, send_seed, {"instruction": instruction})
 
     def apply(self, value: Image.Image, params: Params) -> Image.Image:
-        """Ask for the image.
-
-        Raises
-        ------
-        Rejected
-            If no image came.
-        """
-        own = self._settings
-        body: Params = {
-            "model": self.model,
-            "prompt": own["instruction"],
-            "n": 1,
-            "response_format": "b64_json",
-            "image": {"$file": 0},
-        }
-        if own["size"] is not None:
-            body["size"] = own["size"]
-        if own["send_seed"]:
-            body["seed"] = params["seed"]
-        request = Request("/images/edits", body, (image_media(value),), draw=params, multipart=True)
-        return self._client().fetch(request, _image_of)
+        """Ask for the image. Errors are those of :meth:`Draws.draw`."""
+        return self.draw(
+            "/images/edits", self._settings["instruction"], params, edited=image_media(value)
+        )
 
 
 @register
-class SpeakEndpoint(_Asked):
+class SpeakEndpoint(Asked):
     """Say a text (``/v1/audio/speech``).
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
     voice : str or list of str
         By the server's names; of several, one is drawn for each item.
     speed : float
         1 is the voice's own.
-    url : str, optional
-        The server; by default the session's.
+    model, url
+        As for :class:`Asked`.
 
     Raises
     ------
@@ -728,7 +716,6 @@ class SpeakEndpoint(_Asked):
     """
 
     name: ClassVar[str] = "speak_endpoint"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.TEXT
     output: ClassVar[Modality] = Modality.AUDIO
 
@@ -770,21 +757,18 @@ class SpeakEndpoint(_Asked):
 
 
 @register
-class TranscribeEndpoint(_Asked):
+class TranscribeEndpoint(Asked):
     """Write down what is said (``/v1/audio/transcriptions``).
 
     Parameters
     ----------
-    model : str
-        By the name that the server lists.
     language : str, optional
         ISO 639-1, ``en``; by default the model finds it.
-    url : str, optional
-        The server; by default the session's.
+    model, url
+        As for :class:`Asked`.
     """
 
     name: ClassVar[str] = "transcribe_endpoint"
-    version: ClassVar[int] = 1
     input: ClassVar[Modality] = Modality.AUDIO
     output: ClassVar[Modality] = Modality.TEXT
 
@@ -813,12 +797,6 @@ class TranscribeEndpoint(_Asked):
             body["language"] = self._settings["language"]
         request = Request("/audio/transcriptions", body, (audio_media(value),), multipart=True)
         return self._client().fetch(request, _transcript_of)
-
-
-def _check_size(size: str) -> None:
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ValueError(f"the size is width x height, as in 512x512; got {size!r}")
 
 
 def _image_of(body: bytes) -> Image.Image:
