@@ -467,8 +467,8 @@ class _Frames:
             level = np.log(level)
         else:
             level = np.log10(level) * (20 / mel.power if mel.log == "db" else 1)
-        level = ((level - mel.mean) / mel.sd).astype(np.float32)
-        return level.T if mel.order == "bands_frames" else level
+        made: npt.NDArray[np.float32] = ((level - mel.mean) / mel.sd).astype(np.float32)
+        return made.T if mel.order == "bands_frames" else made
 
 
 class _Sounds(Embedder["DecodedAudio"]):

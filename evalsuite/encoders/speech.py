@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from ..errors import ModelError
 from ..metrics.image.attributes import Attribute
 from . import audiofolder, onnxfile
-from .base import EncoderInfo, code_version, cpu_count
+from .base import EncoderInfo, code_version, cpu_count, file_sha256
 from .external import load_plugin
 from .media import Embedder, Scorer
 from .mel import RATE, framed, mel_power, mel_spectrogram
@@ -163,7 +163,9 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
         ``dnsmos_fast``: the widest layers in integers of 8 bits, and of a recording under 9.01 s,
         which is repeated, two windows of up to eight (docs/audio.md states the difference).
         ``plcmos``: PLCMOS v2. ``vad``: ``speech_share`` alone, by Silero's detector.
-        ``onnx/<file>``: a network of yours that was exported to ONNX (UTMOS, SQUIM, NISQA…): it
+        ``squim/<file>``: torchaudio's SQUIM with the weights that it published (``.pth``, or
+        ``.safetensors``): STOI, PESQ and SI-SDR without a clean reference.
+        ``onnx/<file>``: a network of yours that was exported to ONNX (UTMOS, NISQA…): it
         takes a waveform, shape (1, n) or (n,), and gives numbers. A ``.json`` of the same name
         beside it gives its rate and names its scores (docs/audio.md); without one the rate is
         16 kHz, and each output is a score.
@@ -183,11 +185,13 @@ def load_scorer(spec: str) -> Scorer[DecodedAudio]:
     family, _, name = spec.partition("/")
     if family == onnxfile.FAMILY and name:
         return _OnnxFile(Path(name))
+    if family == _SQUIM and name:
+        return _SquimFile(Path(name))
     made = _SCORERS.get(spec)
     if made is None:
         raise ModelError(
-            f"unknown scorer {spec!r}: use one of {', '.join(map(repr, _SCORERS))}, or "
-            "'onnx/<file>'"
+            f"unknown scorer {spec!r}: use one of {', '.join(map(repr, _SCORERS))}, "
+            f"'{_SQUIM}/<file>' or '{onnxfile.FAMILY}/<file>'"
         )
     return made(spec)
 
@@ -893,7 +897,69 @@ def whisper_mel(samples: _Samples) -> Features:
     return np.ascontiguousarray(((np.maximum(level, level.max() - 8) + 4) / 4).T)
 
 
-# --- networks of the user's -----------------------------------------------------------------------
+# --- weights and networks of the user's -----------------------------------------------------------
+
+_SQUIM = "squim"
+_OBJECTIVE = tuple(
+    Attribute(
+        f"squim_{name}", unit, f"{what}; no speech has none.", "denoising; added noise; codec"
+    )
+    for name, unit, what in (
+        ("stoi", "", "Guessed STOI: how intelligible beside the clean speech, 0 to 1"),
+        ("pesq", "", "Guessed wideband PESQ: quality beside the clean speech, 1 to 4.64"),
+        ("si_sdr", "dB", "Guessed SI-SDR: the clean speech against all else in the recording"),
+    )
+)
+
+
+class _SquimFile(_Graded):
+    """SQUIM's objective scores: the mean over equal pieces of at most 10 s."""
+
+    _LONGEST = 10 * RATE
+
+    def __init__(self, path: Path) -> None:
+        spec = f"{_SQUIM}/{path.name}"
+        _require(spec, "onnxruntime")
+        self._path = path
+        info = EncoderInfo(
+            id=spec,
+            modality="audio",
+            dim=len(_OBJECTIVE),
+            weights_sha256=file_sha256(path),
+            weights_source="local file",
+            backend=f"torch {version('torch')}, cpu, float32, one recording a thread",
+            preprocessing={"rate": RATE, "longest": self._LONGEST},
+            code_version=code_version("evalsuite.encoders.speech", "evalsuite.encoders.squim"),
+        )
+        super().__init__(info, _OBJECTIVE)
+
+    def _load(self) -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        from .squim import Squim
+
+        self._vad = _Silero()
+        self._network = Squim().eval()
+        try:
+            if self._path.suffix == ".safetensors":
+                state = load_file(self._path)
+            else:
+                state = torch.load(self._path, map_location="cpu", weights_only=True)
+            self._network.load_state_dict(state)
+        except Exception as error:  # pickle, zip, safetensors and torch each have their own
+            raise ModelError(
+                f"{str(self._path)!r} holds no weights of torchaudio's squim_objective_base: "
+                f"{' '.join(str(error).split())[:200]}; another network goes as 'onnx/<file>'"
+            ) from error
+
+    def _grade(self, samples: _Samples) -> Sequence[float]:
+        import torch
+
+        pieces = np.array_split(samples, -(-len(samples) // self._LONGEST))
+        with torch.inference_mode():
+            graded = [self._network(torch.from_numpy(p)).tolist() for p in pieces if p.any()]
+        return [float(v) for v in np.mean(graded, axis=0)]
 
 
 class _Named(onnxfile.Strict):
