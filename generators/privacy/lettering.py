@@ -6,6 +6,7 @@ That is all that this looks for; what it finds is covered, and what it misses st
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, ClassVar, TypeAlias
 
@@ -15,10 +16,8 @@ from PIL import Image
 
 from ...errors import ModelError
 from ..registry import register
-from ..values import Modality, Params
-from .media import MaskKind, bare, checked_mask, cover
+from .media import Box, Mask, MaskKind
 
-Box: TypeAlias = tuple[int, int, int, int]
 F64: TypeAlias = npt.NDArray[np.float64]
 
 _LOW, _HIGH = 8, 44  # heights of letters that are looked for at each scale, in pixels
@@ -28,7 +27,7 @@ _SCALES = (2.0, 1.0, 0.5, 0.25)
 
 
 @register
-class MaskText:
+class MaskText(Mask):
     """Cover the text in an image; the metadata goes too.
 
     Looks for maximally stable regions, dark and bright, at four scales, keeps those of the form of
@@ -44,10 +43,8 @@ class MaskText:
 
     Parameters
     ----------
-    kind : {"fill", "pixelate"}
-        Boxes of the mean colour, or blocks. Blur is not offered: it can be undone.
-    margin : float
-        How far a box goes beyond the line, as a part of the letters' height.
+    kind, margin
+        As for :class:`~.media.Mask`; the margin is a part of the letters' height.
     letters : int
         Fewest letters of a line. Fewer find more words, and more of what is none.
 
@@ -65,42 +62,16 @@ class MaskText:
     """
 
     name: ClassVar[str] = "mask_text"
-    version: ClassVar[int] = 1
-    input: ClassVar[Modality] = Modality.IMAGE
-    output: ClassVar[Modality] = Modality.IMAGE
-    libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
 
     def __init__(self, kind: MaskKind = "fill", margin: float = 0.25, letters: int = 3) -> None:
-        checked_mask(kind, margin)
         if letters < 2:
             raise ValueError(f"a line has 2 letters or more, got {letters}")
-        self.kind, self.margin, self.letters = kind, float(margin), letters
+        super().__init__(kind, margin, {"letters": letters})
+        self.letters = letters
 
-    @property
-    def params(self) -> Params:
-        """The arguments."""
-        return {"kind": self.kind, "margin": self.margin, "letters": self.letters}
-
-    def sample_params(self, rng: np.random.Generator) -> Params:  # noqa: ARG002 - the protocol's
-        """Draw nothing."""
-        return {}
-
-    def apply(self, value: Image.Image, params: Params) -> Image.Image:  # noqa: ARG002
-        """Cover what is found.
-
-        Raises
-        ------
-        ModelError
-            If OpenCV is not installed.
-        ValueError
-            If the image is neither ``L`` nor ``RGB``.
-        """
-        image = bare(value)
-        if image.mode not in {"L", "RGB"}:
-            raise ValueError(f"mask_text takes an image of mode L or RGB, got {image.mode}")
-        for box in find_text(image, self.letters):
-            cover(image, box, round(self.margin * (box[3] - box[1])), self.kind)
-        return image
+    def found(self, image: Image.Image) -> Iterable[tuple[Box, int]]:
+        """Give the lines."""
+        return ((box, box[3] - box[1]) for box in find_text(image, self.letters))
 
 
 def find_text(image: Image.Image, letters: int = 3) -> list[Box]:

@@ -6,6 +6,8 @@ still there, and a changed voice can be recognised by someone who has the method
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -76,8 +78,85 @@ def bare(image: Image.Image) -> Image.Image:
     return Image.frombytes(upright.mode, upright.size, upright.tobytes())
 
 
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom, in pixels."""
+
+
+class Mask(ABC):
+    """Cover what is found in an image; the metadata goes too.
+
+    Parameters
+    ----------
+    kind : {"fill", "pixelate"}
+        A box of the mean colour, or 6×6 blocks. Blur is not offered: it can be undone.
+    margin : float
+        How far a box goes beyond what was found, as a part of its size, 0 to 2.
+    settings : dict
+        The other arguments.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or the margin is out of range.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    input: ClassVar[Modality] = Modality.IMAGE
+    output: ClassVar[Modality] = Modality.IMAGE
+    libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
+
+    def __init__(self, kind: MaskKind, margin: float, settings: Params) -> None:
+        if kind not in get_args(MaskKind):
+            raise ValueError(f"unknown mask {kind!r}{suggestion(kind, get_args(MaskKind))}")
+        if not 0 <= margin <= 2:
+            raise ValueError(f"margin must be within [0, 2], got {margin}")
+        self.kind, self.margin = kind, float(margin)
+        self._settings = settings
+
+    @property
+    def params(self) -> Params:
+        """The arguments."""
+        return {"kind": self.kind, "margin": self.margin, **self._settings}
+
+    def sample_params(self, rng: np.random.Generator) -> Params:  # noqa: ARG002 - the protocol's
+        """Draw nothing."""
+        return {}
+
+    @abstractmethod
+    def found(self, image: Image.Image) -> Iterable[tuple[Box, int]]:
+        """Give what is to be covered, and the size that the margin is a part of, in pixels."""
+
+    def apply(self, value: Image.Image, params: Params) -> Image.Image:  # noqa: ARG002
+        """Cover what is found.
+
+        Raises
+        ------
+        ModelError
+            If OpenCV, or what it needs, is not installed.
+        ValueError
+            If the image is neither ``L`` nor ``RGB``.
+        """
+        image = bare(value)
+        if image.mode not in {"L", "RGB"}:
+            raise ValueError(f"{self.name} takes an image of mode L or RGB, got {image.mode}")
+        for (left, top, right, bottom), size in self.found(image):
+            margin = round(size * self.margin)
+            whole = (
+                max(0, left - margin),
+                max(0, top - margin),
+                min(image.width, right + margin),
+                min(image.height, bottom + margin),
+            )
+            side = 1 if self.kind == "fill" else _BLOCKS
+            there = image.crop(whole)
+            coarse = there.resize((side, side), Image.Resampling.BOX)
+            image.paste(coarse.resize(there.size, Image.Resampling.NEAREST), whole)
+        return image
+
+
 @register
-class MaskFaces:
+class MaskFaces(Mask):
     """Cover the faces that OpenCV's Haar cascades find; the metadata goes too.
 
     Two cascades look: for faces from the front, and in profile (both ways). They miss faces that
@@ -86,10 +165,8 @@ class MaskFaces:
 
     Parameters
     ----------
-    kind : {"fill", "pixelate"}
-        A box of the mean colour, or 6×6 blocks. Blur is not offered: it can be undone.
-    margin : float
-        How far the box goes beyond what was found, as a part of its side.
+    kind, margin
+        As for :class:`Mask`; the margin is a part of the face's side.
     smallest : int
         Side of the smallest face that is looked for, in pixels.
 
@@ -105,84 +182,17 @@ class MaskFaces:
     """
 
     name: ClassVar[str] = "mask_faces"
-    version: ClassVar[int] = 1
-    input: ClassVar[Modality] = Modality.IMAGE
-    output: ClassVar[Modality] = Modality.IMAGE
-    libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
 
     def __init__(self, kind: MaskKind = "fill", margin: float = 0.2, smallest: int = 24) -> None:
-        checked_mask(kind, margin)
         if smallest < 20:
             raise ValueError(f"smallest must be 20 or more, got {smallest}")
-        self.kind, self.margin, self.smallest = kind, float(margin), smallest
+        super().__init__(kind, margin, {"smallest": smallest})
+        self.smallest = smallest
 
-    @property
-    def params(self) -> Params:
-        """The arguments."""
-        return {"kind": self.kind, "margin": self.margin, "smallest": self.smallest}
-
-    def sample_params(self, rng: np.random.Generator) -> Params:  # noqa: ARG002 - the protocol's
-        """Draw nothing."""
-        return {}
-
-    def apply(self, value: Image.Image, params: Params) -> Image.Image:  # noqa: ARG002
-        """Cover what is found.
-
-        Raises
-        ------
-        ModelError
-            If OpenCV or its cascades are not installed.
-        ValueError
-            If the image is neither ``L`` nor ``RGB``.
-        """
-        image = bare(value)
-        if image.mode not in {"L", "RGB"}:
-            raise ValueError(f"mask_faces takes an image of mode L or RGB, got {image.mode}")
+    def found(self, image: Image.Image) -> Iterable[tuple[Box, int]]:
+        """Give the faces."""
         for left, top, width, height in find_faces(image, self.smallest):
-            box = (left, top, left + width, top + height)
-            cover(image, box, round(width * self.margin), self.kind)
-        return image
-
-
-def checked_mask(kind: str, margin: float) -> None:
-    """Check how something is to be covered.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown, or the margin is out of range.
-    """
-    if kind not in get_args(MaskKind):
-        raise ValueError(f"unknown mask {kind!r}{suggestion(kind, get_args(MaskKind))}")
-    if not 0 <= margin <= 2:
-        raise ValueError(f"margin must be within [0, 2], got {margin}")
-
-
-def cover(image: Image.Image, box: tuple[int, int, int, int], margin: int, kind: MaskKind) -> None:
-    """Cover a box of an image in place, by its mean colour or by blocks.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        ``L`` or ``RGB``.
-    box : tuple of int
-        Left, top, right, bottom, in pixels.
-    margin : int
-        How far it goes beyond the box, in pixels.
-    kind : {"fill", "pixelate"}
-        See :class:`MaskFaces`.
-    """
-    left, top, right, bottom = box
-    whole = (
-        max(0, left - margin),
-        max(0, top - margin),
-        min(image.width, right + margin),
-        min(image.height, bottom + margin),
-    )
-    side = 1 if kind == "fill" else _BLOCKS
-    there = image.crop(whole)
-    coarse = there.resize((side, side), Image.Resampling.BOX)
-    image.paste(coarse.resize(there.size, Image.Resampling.NEAREST), whole)
+            yield (left, top, left + width, top + height), width
 
 
 def find_faces(image: Image.Image, smallest: int = 24) -> list[tuple[int, int, int, int]]:
