@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..encoders import encode
+from ..encoders.encode_media import encode_media
 from ..gate.findings import Finding
 from .ties import REPEATS, ImageText, Pair, groups_of, hop_finding, pairs_of, unmeasured_tie
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..data import Dataset, Sample
     from ..encoders import Encoded, EncoderInfo, FeatureCache
+    from ..encoders.media import Transcriber
     from ..gate.findings import Gallery
     from ..gate.policy import Policy
     from .plan import Part
@@ -76,8 +78,15 @@ def _kind(sample: Sample) -> str:
 class Chain:
     """Texts and recordings of one set held against the images of the other that they came from."""
 
-    def __init__(self, image_text: ImageText) -> None:
+    def __init__(
+        self,
+        image_text: ImageText,
+        transcriber: Transcriber | None = None,
+        language: str | None = None,
+    ) -> None:
         self.image_text = image_text
+        self.transcriber = transcriber
+        self.language = language
         self.info: EncoderInfo = image_text.info
 
     def measure(
@@ -118,9 +127,10 @@ class Chain:
             matched = (rows * texts).sum(axis=1)
             shuffled = np.einsum("nd,rnd->rn", rows, texts[partners]).ravel()
             names = _names(hops)
+            heard = self._heard(sides["synthetic"], parts, cache) if "audio" in hops else {}
             decay = chain_decay(
                 [
-                    HopScores(name, self._scores(k, kind, lines, seen, parts, cache), matched,
+                    HopScores(name, self._scores(k, kind, lines, seen, heard, cache), matched,
                               shuffled)
                     for k, (kind, name) in enumerate(zip(hops, names, strict=True))
                 ],
@@ -157,14 +167,21 @@ class Chain:
         kind: str,
         lines: list[_Line],
         seen: Any,
-        parts: Mapping[str, Part],
+        heard: Mapping[str, str],
         cache: FeatureCache | None,
     ) -> Any:
-        """Give how well the record at a hop agrees with the image; NaN where there is none."""
-        heard = _heard(parts) if kind == "audio" else {}
+        """Give how well the record at a hop agrees with the image; NaN where there is none.
+
+        What a recording is said to say proves nothing: it counts by what was heard in it.
+        """
         at_hop = [line.records[k] if k < len(line.records) else None for line in lines]
         texts = [
-            heard.get(s.id, s.text) if s is not None and _kind(s) == kind else None for s in at_hop
+            None
+            if s is None or _kind(s) != kind
+            else heard.get(s.id)
+            if kind == "audio"
+            else s.text
+            for s in at_hop
         ]
         there = [i for i, text in enumerate(texts) if text is not None and text.strip()]
         scores = np.full(len(lines), np.nan)
@@ -173,14 +190,30 @@ class Chain:
             scores[there] = (seen[there] * rows).sum(axis=1)
         return scores
 
+    def _heard(
+        self, synthetic: Dataset, parts: Mapping[str, Part], cache: FeatureCache | None
+    ) -> dict[str, str]:
+        """Give what is heard in each recording of the synthetic set; nothing without a recogniser.
 
-def _heard(parts: Mapping[str, Part]) -> dict[str, str]:
-    """Give what was heard in each recording of the synthetic set, where it was listened to."""
-    if "audio" not in parts:
-        return {}
-    part = parts["audio"].right
-    told = part.transcripts or []
-    return {s.id: t.text for s, t in zip(part.samples, told, strict=bool(told))}
+        Where only the synthetic set holds recordings the run itself has not listened to them.
+        """
+        if self.transcriber is None:
+            return {}
+        if "audio" in parts and parts["audio"].right.transcripts is not None:
+            part = parts["audio"].right
+        else:
+            part = encode_media(
+                synthetic,
+                "audio",
+                (),
+                transcriber=self.transcriber,
+                language=self.language,
+                cache=cache,
+                progress=False,
+                may_be_empty=True,
+            )
+        told = part.transcripts or []
+        return {s.id: t.text for s, t in zip(part.samples, told, strict=True)}
 
 
 def _hops(lines: list[_Line]) -> list[str]:

@@ -128,6 +128,9 @@ class Plan:
     def infos(self) -> list[EncoderInfo]:
         """The records of all models."""
         others = [s.info for models in self.scorers.values() for s in models]
+        others += [
+            tie.transcriber.info for tie in self.ties if isinstance(tie, Chain) and tie.transcriber
+        ]
         found = [*self.encoder_infos, *others, *(tie.info for tie in self.ties)]
         return list({info.key: info for info in found}.values())
 
@@ -255,10 +258,7 @@ def make_plan(
         speech = AudioText(plan.transcriber, plan.encoders["text"][0])
         plan.ties.append(speech)
         if plan.language is None:
-            # Hearing the language of each recording costs as much again as writing it down.
-            spoken, share = next(iter(_languages(sides).items()), ("", 0.0))
-            if share >= ONE_LANGUAGE and len(spoken) == 2:
-                plan.language = spoken
+            plan.language = _one_language(sides)
     if pictures is not None and speech is not None:
         plan.ties.append(ImageTextAudio(pictures, speech))
     elif policy.ties.image_text and hands_down(sides):
@@ -273,7 +273,12 @@ def make_plan(
                     cache=cache,
                 )
             )
-        plan.ties.append(Chain(pictures))
+        listener = plan.transcriber
+        if listener is None and policy.ties.audio_text and "audio" in synthetic:
+            from ..encoders.asr import load_transcriber
+
+            listener = load_transcriber(policy.ties.audio_text, device=device, cache=cache)
+        plan.ties.append(Chain(pictures, listener, plan.language or _one_language(sides)))
     return plan
 
 
@@ -301,6 +306,15 @@ def _languages(sides: Mapping[str, Dataset]) -> dict[str, float]:
     del guesses["none"]
     total = max(sum(guesses.values()), 1)
     return {language: count / total for language, count in guesses.most_common()}
+
+
+def _one_language(sides: Mapping[str, Dataset]) -> str | None:
+    """Give the language of nearly all texts, if there is one.
+
+    Hearing the language of each recording costs as much again as writing it down.
+    """
+    spoken, share = next(iter(_languages(sides).items()), ("", 0.0))
+    return spoken if share >= ONE_LANGUAGE and len(spoken) == 2 else None
 
 
 def _for_language(specs: list[str], sides: Mapping[str, Dataset], plan: Plan) -> list[str]:

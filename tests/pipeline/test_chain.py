@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,11 @@ from PIL import Image
 from evalsuite.encoders import FeatureCache
 from evalsuite.gate.findings import Finding, GateResult
 from evalsuite.gate.policy import Policy, load_policy
-from evalsuite.pipeline.run import run_gate
+from evalsuite.generators import Item, generate_folder
+from evalsuite.generators.audio.speech import Speak
+from evalsuite.pipeline.run import Run, run_gate
+from evalsuite.report import write_outputs
+from evalsuite.report.text import number
 
 N = 25
 AGAIN = {
@@ -63,6 +70,32 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GateResult]:
     return results
 
 
+@pytest.fixture(scope="module")
+def spoken(found: dict[str, GateResult]) -> Run:
+    """Photographs told aloud, every other one by another's caption, whatever the record claims."""
+    home = Path(found["whole"].command.split()[2]).parent
+    voices = home / "voices"
+    generate_folder(
+        Speak(words_per_minute=150, pitch=50),
+        [Item(id=str(k), text=caption) for k, caption in enumerate(AGAIN)],
+        voices,
+        seed=0,
+    )
+    listed = (voices / "metadata.jsonl").read_text().splitlines()
+    files = [json.loads(line)["file_name"] for line in listed]
+    (home / "told").mkdir()
+    rows: list[dict[str, object]] = []
+    for i in range(N):
+        shutil.copyfile(voices / files[(i + i % 2) % 5], home / "told" / f"{i}.wav")
+        rows.append({"id": f"s{i}", "file_name": f"{i}.wav", "caption": list(AGAIN)[i % 5],
+                     "parents": [f"photo{i}"]})  # fmt: skip
+    write(home / "told" / "metadata.jsonl", rows)
+    return run_gate(
+        home / "real", home / "told", policy=policy(), cache=FeatureCache(home / "cache"),
+        progress=False,
+    )  # fmt: skip
+
+
 def write(file: Path, rows: list[dict[str, object]]) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
@@ -96,6 +129,48 @@ def test_the_hop_that_loses_the_meaning_is_named(found: dict[str, GateResult]) -
     assert first["text"].gap_ci is not None
     assert first["text"].gap_ci.low > 0
     assert first["text"].details["missing"] == 0
+
+
+def test_a_recording_is_listened_to_whatever_it_claims_to_say(spoken: Run) -> None:
+    (hop,) = hops(spoken.result).values()
+    assert (hop.slice, hop.modality) == ("audio", "image+audio+text")
+    assert (hop.gap or 0) > 0.25  # twelve of 25 say another photograph's caption
+    assert hop.gap_ci is not None
+    assert hop.gap_ci.low > 0
+    assert hop.details["records"] == N
+    assert "whisper_base" in {e.id for e in spoken.result.encoders}
+
+
+@pytest.mark.browser
+def test_the_report_draws_the_hop_at_which_speech_loses_it(
+    spoken: Run, tmp_path: Path, chromium: Any
+) -> None:
+    file = write_outputs(
+        spoken.result, tmp_path, thumbnails=spoken.thumbnails, clips=spoken.clips
+    )[1]  # fmt: skip
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text))
+    page.goto(file.as_uri())
+    page.wait_for_selector("#plot-chain .main-svg")
+    (hop,) = hops(spoken.result).values()
+    drawn = page.evaluate("document.getElementById('plot-chain').data[0].y")
+    assert drawn == pytest.approx([1, hop.value], rel=1e-3)
+    told = " ".join(page.locator("[data-hop=audio]").inner_text().split())
+    assert told.startswith(f"sound lost here {number(hop.gap)}")
+    page.click("[data-lang=ja]")
+    assert page.locator("[data-hop=audio] b").inner_text() == "音声"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.close()
+    assert complaints == []
+
+
+def test_without_a_recogniser_nothing_is_heard() -> None:
+    from evalsuite.data import open_dataset
+    from evalsuite.pipeline.chains import Chain
+
+    speech = open_dataset(Path(__file__).parents[1] / "data" / "speech")
+    assert Chain(SimpleNamespace(info=None))._heard(speech, {}, None) == {}
 
 
 def test_a_set_made_of_images_is_no_chain(tmp_path: Path) -> None:
