@@ -197,7 +197,9 @@ def _by_transcript(
 
 
 def _by_label(calibration: Encoded, made: Encoded, rows: Sequence[int], looks: Looks) -> _Scores:
-    from ..generators.selection.subset import label_probabilities
+    from scipy.special import ndtri
+
+    from ..generators.selection.subset import Recall, label_probabilities
 
     real, synthetic = (
         [s.label for s in part] for part in (calibration.samples, [made.samples[i] for i in rows])
@@ -218,7 +220,17 @@ def _by_label(calibration: Encoded, made: Encoded, rows: Sequence[int], looks: L
         seed=seed,
     )
     kinds = len(found.classes)
-    own = np.array([found.classes.index(str(v)) for v in real])
+    names = np.array([str(v) for v in real])
+    right = np.array(found.classes)[found.real.argmax(axis=1)] == names
+    recall, error = Recall.of(names, right).among(found.classes)
+    if recall - float(ndtri(0.5 + looks.policy.calibration.confidence / 2)) * error <= 1 / kinds:
+        # The label's probability and that of another move together: an AUC of them says too much.
+        raise DataError(
+            f"a probe by {encoder} finds {recall:.1%} of each class of real samples, no more than "
+            "a guess, so it says nothing of the synthetic ones: leave consistency out, or name an "
+            "encoder that knows these labels in the policy"
+        )
+    own = np.array([found.classes.index(v) for v in names])
     other = (own + np.random.default_rng(seed).integers(1, kinds, own.size)) % kinds
     every = np.arange(own.size)
     bears = [found.classes.index(str(v)) for v in synthetic]
