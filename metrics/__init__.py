@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .audio.attributes import audio_attributes as audio_attributes
     from .audio.naturalness import naturalness_gap as naturalness_gap
     from .audio.naturalness import prosody_features as prosody_features
+    from .audio.speakers import speaker_similarity as speaker_similarity
     from .catalogue import MetricInfo as MetricInfo
     from .catalogue import list_metrics as list_metrics
     from .crossmodal.alignment import clip_score as clip_score
@@ -95,6 +96,7 @@ _WHERE = {
             "naturalness_gap",
             "prosody_features",
         ),
+        ".audio.speakers": ("speaker_similarity",),
         ".crossmodal.alignment": (
             "clip_score",
             "consistency",

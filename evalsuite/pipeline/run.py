@@ -70,6 +70,8 @@ PROBLEM_EXAMPLES = 100
 JUDGED = (
     *SPECS,
     "naturalness",
+    "speaker_similarity",
+    "speaker_diversity",
     *VARIETY,
     "near_copy_share",
     "near_duplicate_share",

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.dataset import BadSample, Limits
+from ..encoders.speech import SPEAKER
 from ..gate.findings import Finding, Interval, Message
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def sound_findings(
     """
 
     def compute() -> bytes:
-        found = _naturalness(part, sides, policy)
+        found = [*_naturalness(part, sides, policy), *_voices(part, policy)]
         return json.dumps([f.model_dump(mode="json") for f in found]).encode()
 
     return [Finding.model_validate(f) for f in json.loads(remember("sounds", "", compute))]
@@ -121,6 +122,74 @@ def _naturalness(part: Part, sides: Mapping[str, Dataset], policy: Policy) -> li
                 **{f"shift_{s.name}": float(s.shift) for s in gap.shifts},
             },
         )
+    ]
+
+
+def _voices(part: Part, policy: Policy) -> list[Finding]:
+    """Ask whether the voices are those of the real set, and as many, where a model knows voices."""
+    if SPEAKER not in part.left.features:
+        return []
+    from ..metrics.audio.speakers import FEWEST_SPEAKERS, speaker_similarity
+    from ..metrics.distribution.diversity import vendi_ratio
+
+    real, synthetic = part.left.features[SPEAKER], part.right.features[SPEAKER]
+    shared: dict[str, Any] = {
+        "kind": "distribution", "modality": "audio", "encoder": SPEAKER, "n_real": len(real),
+        "n_synthetic": len(synthetic), "higher_is_better": True,
+    }  # fmt: skip
+    if min(len(real), len(synthetic)) < FEWEST:
+        return [
+            Finding(**shared, metric=metric, value=None, n_required=FEWEST)
+            for metric in ("speaker_similarity", "speaker_diversity")
+        ]
+    level = policy.calibration.confidence
+    # With few speakers clips are what varies, and intervals hold for these speakers only.
+    few = any(names is None or len(set(names)) < FEWEST_SPEAKERS for names in part.groups)
+    groups = (None, None) if few else part.groups
+    alike = speaker_similarity(
+        real,
+        synthetic,
+        speakers_real=part.groups[0],
+        speakers_synthetic=part.groups[1],
+        level=level,
+    )
+    varied = vendi_ratio(
+        real,
+        synthetic,
+        level=level,
+        groups_real=groups[0],
+        groups_synthetic=groups[1],
+        seed=policy.seed,
+    )
+    return [
+        Finding(
+            **shared,
+            metric="speaker_similarity",
+            value=alike.value,
+            unit="cosine",
+            best=1.0,
+            gap=alike.gap,
+            gap_ci=Interval.of(alike.interval),
+            gap_unit="cosine",
+            details={"real": alike.real, "same_names": alike.named},
+        ),
+        Finding(
+            **shared,
+            metric="speaker_diversity",
+            value=varied.synthetic,
+            unit="voices",
+            gap=1 - varied.value,
+            gap_ci=None
+            if varied.ci is None
+            else Interval(
+                low=1 - varied.ci.high,
+                high=1 - varied.ci.low,
+                level=varied.ci.level,
+                method=varied.ci.method,
+            ),
+            gap_unit="share of variety lost",
+            details={"real": varied.real},
+        ),
     ]
 
 
