@@ -39,8 +39,10 @@ TIE_METRICS = (
 ALIGNED = 60
 """Words of an alignment that are kept."""
 FLOOR_DBFS = -50.0
+FLOOR_SNR = -30.0
 FLOOR_CLIPS = 24
-"""Level of the noise that must not change what is heard, and recordings that it is tried on."""
+"""Level of the noise that must not change what is heard, the highest beside a recording's own level
+(dB), and recordings that it is tried on."""
 
 REPEATS = 10
 """Shuffled partners of each real pair."""
@@ -559,7 +561,8 @@ class AudioText:
         from ..metrics.text.wer import floor_artefact
 
         some = range(min(len(pairs), FLOOR_CLIPS))
-        store = cache.records("transcripts", f"{self.info.key}floor") if cache else None
+        made = hashlib.sha256(f"{self.info.key} {FLOOR_DBFS} {FLOOR_SNR}".encode()).hexdigest()
+        store = cache.records("transcripts", f"{made}floor") if cache else None
         texts = []
         for i in some:
             code = pairs[i].sample.lang or language
@@ -569,7 +572,10 @@ class AudioText:
                 with data.open(pairs[i].sample, "audio") as file:
                     decoded = decode_audio(file, Limits())
                 rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-                noise = rng.standard_normal(decoded.samples.size) * 10 ** (FLOOR_DBFS / 20)
+                rms = np.sqrt(np.mean(np.square(decoded.samples, dtype=np.float64)))
+                # In a quiet recording noise of that level would be heard, and change the words.
+                level = min(10 ** (FLOOR_DBFS / 20), rms * 10 ** (FLOOR_SNR / 20) or np.inf)
+                noise = rng.standard_normal(decoded.samples.size) * level
                 noisy = replace(decoded, samples=(decoded.samples + noise).astype(np.float32))
                 record = self.model.transcribe([noisy], language=code)[0].text.encode()
                 if store:
