@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def correct(
     Exit codes: 0 improved, 1 not improved, 2 usage or policy error, 3 data or run error.
     """
     from .correct import correct as run
+    from .correct.selecting import selections_for
 
     result = run(
         real,
@@ -60,7 +62,9 @@ def correct(
     for reason in result.reasons[:SHOWN]:
         typer.echo(f"  {reason}")
     for drifted in result.drifted[:SHOWN]:
-        acting = ", ".join(drifted.corrections) or f"nothing here acts on it ({drifted.acts})"
+        acting = ", ".join(drifted.corrections) or f"nothing here changes it ({drifted.acts})"
+        if keeping := selections_for(drifted.attribute):
+            acting += f"; --with {', '.join(keeping)} keeps samples by it"
         typer.echo(f"  drifted: {drifted.attribute} by {drifted.effect:.2g} real sd: {acting}")
     if (more := len(result.drifted) - SHOWN) > 0:
         typer.echo(f"  drifted: {more} more, in the summary")
@@ -113,17 +117,30 @@ def tune(
         seed=seed, cache=cache,
     )  # fmt: skip
     if result.best is None:
-        typer.echo(f"no trial of {len(result.trials)} reached the coverage of {coverage:g}")
+        most = max(result.trials, key=lambda t: (t.coverage, -t.gap))
+        typer.echo(
+            f"no trial of {len(result.trials)} reached the coverage of {coverage:g}; the most was "
+            f"{most.coverage:.3g}, at {_settings(most.knobs)} (gap {most.gap:.4g})"
+        )
+        typer.echo("next: the same with more --trials, which goes on; or other ranges in a new "
+                   "folder; or less --coverage")  # fmt: skip
     else:
         best = result.best
-        typer.echo(f"best of {len(result.trials)} trials: {best.knobs}")
+        typer.echo(f"best of {len(result.trials)} trials: {_settings(best.knobs)}")
         typer.echo(f"  gap {best.gap:.4g} in the search, coverage {best.coverage:.3g}")
         typer.echo(
             f"  on real data that the search did not see: gap {result.judged_gap:.4g}, coverage "
-            f"{result.judged_coverage:.3g}"
+            f"{result.judged_coverage:.3g}; by the second look: gap {result.second_gap:.4g}"
         )
         typer.echo(f"recipe: {result.recipe}")
     raise typer.Exit(0 if result.best is not None else 1)
+
+
+def _settings(knobs: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}"
+        for path, value in knobs.items()
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

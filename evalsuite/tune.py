@@ -194,7 +194,9 @@ def tune(
     source, reference = halved(parts["calibration"], rules.seed, "tune")
     if min(len(source), len(reference)) < rules.min_samples:
         raise DataError(
-            f"{len(data)} real samples are too few for three parts of {rules.min_samples}"
+            f"{len(data)} real samples are dealt into {len(source)} to generate from, "
+            f"{len(reference)} to search by and {len(parts['judge'])} to judge by, and the policy "
+            f"asks for {rules.min_samples} in each part: give more, or lower its min_samples"
         )
     homes = {}
     for name, samples in (("source", source), ("reference", reference), ("judge", parts["judge"])):

@@ -32,6 +32,13 @@ SELECTIONS = (
 )
 """What can be named beside the corrections: these keep some samples and change none."""
 
+_CHOOSES_BY = {"match_lengths": ("characters", "words", "sentences")}
+
+
+def selections_for(attribute: str) -> tuple[str, ...]:
+    """Name the selections that move an attribute by what they keep."""
+    return tuple(name for name, moved in _CHOOSES_BY.items() if attribute in moved)
+
 
 def provenance(
     made: Dataset, selections: Sequence[tuple[str, str]]
@@ -116,9 +123,11 @@ def select(
         else:
             drawn = dsir(real_texts, own, n, seed=seed)
             picked = list(drawn.rows)
+            few = drawn.effective_sample_size < ratio.FEWEST
             what = (
-                f"effective sample size {drawn.effective_sample_size:.1f}; KL of the n-grams "
-                f"{drawn.kl_before:.3f} → {drawn.kl_after:.3f} nats; "
+                f"effective sample size {drawn.effective_sample_size:.1f}"
+                f"{' (few texts outweigh all others: take it with care)' if few else ''}; KL of "
+                f"the n-grams {drawn.kl_before:.3f} → {drawn.kl_after:.3f} nats; "
             )
     if not picked:
         raise DataError(f"{name} kept none of {len(rows)} samples: correct the set first")

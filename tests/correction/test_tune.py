@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from evalsuite.cli import app
 from evalsuite.encoders import FeatureCache
-from evalsuite.errors import UsageError
+from evalsuite.errors import DataError, UsageError
+from evalsuite.gate.policy import load_policy
 from evalsuite.generators import Identity, Item, generate_folder
 from evalsuite.tune import Knob, tune
 
@@ -80,6 +83,23 @@ def test_no_recipe_is_called_best_that_misses_the_coverage(
     assert found.best is None
     assert found.recipe is None
     assert found.trials[0].coverage < 0.99
+    # The command says how far it came, and with what.
+    told = CliRunner().invoke(
+        app,
+        ["tune", str(recipe), "--input", str(real), "--out", str(home / "strict"), "--knob",
+         "steps.0.corrupt.severity=5", "--trials", "1", "--n", "36", "--coverage", "0.99",
+         "--no-cache"],
+    )  # fmt: skip
+    assert told.exit_code == 1, told.output
+    assert f"the most was {found.trials[0].coverage:.3g}, at steps.0.corrupt.severity=5" in (
+        told.output
+    )
+
+
+def test_too_little_real_data_is_told_part_by_part(recipe: Path, real: Path, home: Path) -> None:
+    many = load_policy().model_copy(update={"min_samples": 60})
+    with pytest.raises(DataError, match="36 to generate from, 36 to search by and 72 to judge by"):
+        tune(recipe, real, out=home / "few", knobs=["steps.0.corrupt.severity=1:2"], policy=many)
 
 
 @pytest.mark.parametrize(
