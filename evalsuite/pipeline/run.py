@@ -73,6 +73,7 @@ JUDGED = (
     "speaker_similarity",
     "speaker_diversity",
     *VARIETY,
+    "language_shares",
     "near_copy_share",
     "near_duplicate_share",
     "utility",

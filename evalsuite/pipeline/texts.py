@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 VARIETY = {"vocabulary": True, "distinct_2": True, "self_bleu": False}
 """Measures of variety, and whether more of it is more varied."""
 SHOWN_WORDS = 20
+GUESSED_FROM = 300
+"""Characters of a text that its language is guessed from."""
 MAUVE_TEXTS = 100
 """With fewer texts a codebook has too few cells to say anything."""
 
@@ -58,10 +60,59 @@ def _measured(part: Part, policy: Policy) -> tuple[list[Finding], list[Gallery]]
         "kind": "distribution", "modality": "text", "n_real": len(real),
         "n_synthetic": len(synthetic),
     }  # fmt: skip
-    findings = _variety(part, policy, real, synthetic, shared)
+    findings = [
+        _languages(part, policy, real, synthetic, shared),
+        *_variety(part, policy, real, synthetic, shared),
+    ]
     copies, shelves = _copies(part, policy, real, synthetic, shared)
     findings += [*copies, *_leakage(part, policy, real, synthetic, shared)]
     return [*findings, *_mauve(part, policy, shared)], shelves
+
+
+def _languages(
+    part: Part, policy: Policy, real: list[str], synthetic: list[str], shared: dict[str, Any]
+) -> Finding:
+    """Say which share of the texts would have to change its language."""
+    from ..metrics.drift.categorical import total_variation
+    from ..metrics.text.words import guess_language
+
+    guessed = [[guess_language(text[:GUESSED_FROM]) for text in side] for side in (real, synthetic)]
+    found = total_variation(
+        *guessed,
+        groups_real=part.groups[0],
+        groups_synthetic=part.groups[1],
+        level=policy.calibration.confidence,
+        seed=policy.seed,
+    )
+    shares = [{code: side.count(code) / len(side) for code in set(side)} for side in guessed]
+    codes = sorted(set().union(*shares))
+    most = max(codes, key=lambda c: abs(shares[0].get(c, 0.0) - shares[1].get(c, 0.0)))
+    before, after = (share.get(most, 0.0) for share in shares)
+    message = Message(
+        id="language_shares",
+        text=f"The languages differ: {after:.1%} of the synthetic texts are in {most!r}, for "
+        f"{before:.1%} of the real ones.",
+        params={"language": most, "real": before, "synthetic": after},
+    )
+    return Finding(
+        **shared,
+        metric="language_shares",
+        value=found.value,
+        unit="share",
+        higher_is_better=False,
+        best=0.0,
+        gap=found.value,
+        gap_ci=Interval.of(found.ci),
+        gap_unit="share",
+        p_value=found.p_value,
+        p_method=found.p_method,
+        message=message if found.p_value <= policy.alpha else None,
+        details={
+            f"{role}_{code}": share[code]
+            for role, share in zip(("real", "synthetic"), shares, strict=True)
+            for code in sorted(share)
+        },
+    )
 
 
 def _mauve(part: Part, policy: Policy, shared: dict[str, Any]) -> list[Finding]:

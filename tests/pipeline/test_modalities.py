@@ -120,12 +120,24 @@ def test_japanese_gets_an_encoder_that_knows_it(tmp_path: Path, cache: FeatureCa
             for _ in range(n)
         ]  # fmt: skip
 
+    real = lines(tmp_path / "a.jsonl", some(60))
     result = run_gate(
-        lines(tmp_path / "a.jsonl", some(60)), lines(tmp_path / "b.jsonl", some(60)),
-        cache=cache, progress=False,
-    ).result  # fmt: skip
+        real, lines(tmp_path / "b.jsonl", some(60)), cache=cache, progress=False
+    ).result
     assert [e.id for e in result.encoders] == ["char_ngrams"]
     assert result.verdict is not Status.FAIL
+    spoken = found(result, "language_shares")
+    assert spoken.value == 0
+    assert spoken.message is None
+    mixed = [*some(40), *({"text": t} for t in sentences(20, 0))]
+    other = run_gate(real, lines(tmp_path / "c.jsonl", mixed), cache=cache, progress=False).result
+    spoken = found(other, "language_shares")
+    assert spoken.gap == pytest.approx(1 / 3)
+    assert spoken.details == {"real_ja": 1.0, "synthetic_en": 1 / 3, "synthetic_ja": 2 / 3}
+    assert spoken.message is not None
+    assert "66.7% of the synthetic texts are in 'ja'" in spoken.message.text or (
+        "33.3% of the synthetic texts are in 'en'" in spoken.message.text
+    )
 
 
 @pytest.fixture(scope="module")
