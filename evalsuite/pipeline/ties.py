@@ -44,6 +44,9 @@ FLOOR_CLIPS = 24
 """Level of the noise that must not change what is heard, the highest beside a recording's own level
 (dB), and recordings that it is tried on."""
 
+CLIP = "open_clip/"
+"""Models whose cosine is what papers call CLIPScore; ConSE's is none."""
+
 REPEATS = 10
 """Shuffled partners of each real pair."""
 
@@ -195,6 +198,7 @@ class ImageText:
             "mean_real": float(scores["real"].mean()),
             "mean_synthetic": float(scores["synthetic"].mean()),
             "mean_shuffled": float(shuffled.mean()),
+            **(self._clip_scores(features, parts, pairs) if self.info.id.startswith(CLIP) else {}),
             **no_list,
         }
         if records is not None:
@@ -250,6 +254,35 @@ class ImageText:
             ),
         )
         return [finding, *recall], [shelf]
+
+    def _clip_scores(
+        self,
+        features: Mapping[str, tuple[_Floats, _Floats]],
+        parts: Mapping[str, Part],
+        pairs: Mapping[str, Sequence[Pair]],
+    ) -> dict[str, Any]:
+        """Give the means of what papers report; texts of the same real image are references."""
+        from ..metrics.crossmodal.alignment import clip_score, ref_clip_score
+
+        found: dict[str, Any] = {
+            f"clip_score_{role}": float(clip_score(*rows).mean()) for role, rows in features.items()
+        }
+        texts_of: dict[str, list[int]] = {}
+        for i, p in enumerate(pairs["real"]):
+            texts_of.setdefault(parts["image"].left.hashes[p.first], []).append(i)
+        shown = [parts["image"].right.hashes[p.first] for p in pairs["synthetic"]]
+        known = [i for i, digest in enumerate(shown) if digest in texts_of]
+        if known:
+            references = [texts_of[shown[i]] for i in known]
+            images, texts = (rows[known] for rows in features["synthetic"])
+            scores = ref_clip_score(
+                images,
+                texts,
+                features["real"][1][np.concatenate(references)],
+                np.repeat(np.arange(len(known)), [len(rows) for rows in references]),
+            )
+            found |= {"ref_clip_score": float(scores.mean()), "pairs_with_references": len(known)}
+        return found
 
     def _recall(
         self,
