@@ -74,6 +74,10 @@ def correct(
         typer.echo(f"  not applied: {name}: {why}")
     for name, what in result.selections:
         typer.echo(f"  {name}: {what}")
+    for tie in result.ties:
+        typer.echo(
+            f"  {tie.metric}: {tie.before:.3g} → {tie.after:.3g} {tie.unit} (told, not judged)"
+        )
     if result.n_failed:
         typer.echo(f"  {result.n_failed} samples could not be corrected and are left out")
     typer.echo(f"  gate: {result.verdict_before} before, {result.verdict_after or 'not run'} after")

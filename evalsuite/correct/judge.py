@@ -11,7 +11,7 @@ from ..pipeline.external import plugins_of
 from ..pipeline.plan import sample_groups
 from ..pipeline.run import JUDGED
 from .looks import in_real_units
-from .result import Comparison, LabelsKept
+from .result import Comparison, LabelsKept, TieChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,6 +86,21 @@ def compare(
     # Bonferroni: one of many intervals must not miss by chance and be taken for a success.
     z = float(ndtri(1 - (1 - policy.calibration.confidence) / (2 * len(judged))))
     return tuple(_comparison(*p, z) for p in judged)
+
+
+def ties(before: GateResult, after: GateResult) -> tuple[TieChange, ...]:
+    """Set how well parts of records belong together after the correction against before."""
+    told = {
+        (f.metric, f.encoder): f
+        for f in before.findings
+        if f.kind == "tie" and f.slice == "all" and f.gap is not None
+    }
+    return tuple(
+        TieChange(f.metric, f.encoder, f.gap_unit, float(told[key].gap or 0.0), float(f.gap))
+        for f in after.findings
+        if (key := (f.metric, f.encoder)) in told and f.kind == "tie" and f.slice == "all"
+        if f.gap is not None
+    )
 
 
 def _comparison(

@@ -47,6 +47,21 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class TieChange:
+    """How well the parts of records belong together, before and after, by the gate's own model.
+
+    It is told and not judged: the model that ``consistency`` selects by is the gate's, and a score
+    that chose cannot confirm itself.
+    """
+
+    metric: str
+    encoder: str
+    unit: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class LabelsKept:
     """How much of each class a probe trained on the calibration half finds: its mean recall.
 
@@ -92,6 +107,8 @@ class CorrectionResult:
     labels_unjudged: str | None
     """Why labels could not be judged; None where they were."""
     comparisons: tuple[Comparison, ...]
+    ties: tuple[TieChange, ...]
+    """Of records with several parts that the gate measured together."""
     verdict_before: str
     verdict_after: str | None
     level: float
@@ -174,6 +191,12 @@ def summary(result: CorrectionResult) -> str:
         ]
     elif result.labels_unjudged is not None and result.comparisons:
         lines += [f"Labels were not judged: {clean(result.labels_unjudged, 400)}.", ""]
+    for tie in result.ties:
+        lines += [
+            f"{tie.metric} ({tie.encoder}): {number(tie.before)} → {number(tie.after)} {tie.unit}. "
+            "It is not judged: a score that may have chosen cannot confirm itself.",
+            "",
+        ]
     if result.comparisons:
         lines += [
             "## Gaps before and after",

@@ -20,7 +20,7 @@ from ..generators.correction.base import (
 from ..generators.registry import suggestion
 from ..pipeline.run import run_gate
 from .drift import drifted, gap, still_drifted
-from .judge import compare, labels_kept, verdict
+from .judge import compare, labels_kept, ties, verdict
 from .looks import Looks
 from .parts import halves, write_part
 from .result import CorrectionResult, Drifted, write_result
@@ -179,6 +179,7 @@ def correct(
             labels_kept=None,
             labels_unjudged=None,
             comparisons=(),
+            ties=(),
             verdict_after=None,
             **facts,
         )
@@ -232,6 +233,7 @@ def correct(
         labels_kept=labels,
         labels_unjudged=unjudged,
         comparisons=comparisons,
+        ties=ties(before.result, after.result),
         verdict_after=after.result.verdict.value,
         **facts,
     )

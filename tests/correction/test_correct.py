@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from evalsuite.cli import app
 from evalsuite.correct import Comparison, LabelsKept, correct, halved, halves
-from evalsuite.correct.judge import labels_kept, verdict
+from evalsuite.correct.judge import labels_kept, ties, verdict
 from evalsuite.data import Sample, open_dataset
 from evalsuite.encoders import Encoded, FeatureCache, encode
 from evalsuite.encoders.random_conv import load_random_conv
 from evalsuite.errors import DataError, UsageError
+from evalsuite.gate.findings import Finding, GateResult
 from evalsuite.gate.policy import load_policy, parse_policy
 from evalsuite.generators import Identity as Same
 from evalsuite.generators import Item, Noise, Record, generate_folder, produce, replay
@@ -229,6 +230,23 @@ def test_the_verdict_wants_both_looks_and_nothing_worse() -> None:
     improved, reasons = verdict([own, other], lost)
     assert not improved
     assert "lost their label" in reasons[0]
+
+
+def gated(gap: float | None) -> GateResult:
+    """The findings of a gate: a distance, and the tie of images and texts."""
+    shared = {"modality": "image", "encoder": "e", "value": 0.5, "n_real": 60, "n_synthetic": 60}
+    tie = Finding(kind="tie", metric="consistency_gap", gap=gap, gap_unit="share", **shared)
+    hop = Finding(kind="tie", metric="chain_loss", slice="text", gap=0.1, **shared)
+    distance = Finding(kind="distribution", metric="kid", gap=0.2, **shared)
+    return GateResult.model_construct(findings=(distance, tie, hop))
+
+
+def test_what_becomes_of_a_tie_is_told_where_it_was_measured() -> None:
+    (told,) = ties(gated(0.2), gated(0.05))
+    assert (told.metric, told.before, told.after, told.unit) == (
+        "consistency_gap", 0.2, 0.05, "share",
+    )  # fmt: skip
+    assert ties(gated(0.2), gated(None)) == ties(gated(None), gated(0.2)) == ()
 
 
 def as_encoded(rows: np.ndarray, labels: list[str | None]) -> Encoded:
