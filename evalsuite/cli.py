@@ -212,6 +212,10 @@ def compare(
         bool, typer.Option("--redact", help="Leave private media and names out of the outputs.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Server of an object store that is not on premise; repeat it."),
+    ] = None,
 ) -> None:
     """Rank synthetic sets by how near they are to the real one.
 
@@ -231,6 +235,7 @@ def compare(
     options: list[tuple[str, object]] = [("--policy", policy), ("--seed", seed)]
     options += [("--name", n) for n in name or ()] + [("--dose", d) for d in dose or ()]
     options += [("--knob", k) for k in knob or ()]
+    options += [("--allow-host", host) for host in allow_host or ()]
     words = ["evalsuite", "compare", real, *candidates]
     words += [w for key, value in options if value is not None for w in (key, str(value))]
     comparison, runs = run(
@@ -242,6 +247,7 @@ def compare(
         policy=policy,
         seed=seed,
         device=device,
+        allow_hosts=allow_host or (),
         command=shlex.join(words),
     )
     for k, gated in enumerate(runs.values(), 1):

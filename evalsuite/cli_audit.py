@@ -41,6 +41,10 @@ def audit(
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Allow asking a model hub for weights.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Server of an object store that is not on premise; repeat it."),
+    ] = None,
 ) -> None:
     """Check a delivered set: files, labels, privacy, copies, quality, licence, promises.
 
@@ -56,7 +60,7 @@ def audit(
 
     options: list[tuple[str, object]] = [
         ("--real", real), ("--holdout", holdout), ("--claims", claims), ("--policy", policy),
-        ("--seed", seed),
+        ("--seed", seed), *(("--allow-host", host) for host in allow_host or ()),
     ]  # fmt: skip
     words = ["evalsuite", "audit", vendor]
     words += [w for key, value in options if value is not None for w in (key, str(value))]
@@ -70,6 +74,7 @@ def audit(
         seed=seed,
         device=device,
         allow_download=allow_download,
+        allow_hosts=allow_host or (),
         command=shlex.join(words),
     )
     if found.gate is not None:
@@ -87,7 +92,7 @@ def audit(
         thumbnails=found.thumbnails,
         lang=lang.value,
         redact=redact,
-        base=_base(Path(vendor)),
+        base=_base(vendor),
     )
     result = found.result
     typer.echo(f"{result.verdict.value.upper()}: {result.vendor.name}")
@@ -102,8 +107,13 @@ def audit(
     raise typer.Exit(result.exit_code)
 
 
-def _base(vendor: Path) -> str:
+def _base(vendor: str) -> str:
     """Give where the set lies beneath the working folder, as code hosts count from there."""
-    folder = (vendor if vendor.is_dir() else vendor.parent).resolve()
+    from .data.remote import is_address
+
+    if is_address(vendor):
+        return ""
+    path = Path(vendor)
+    folder = (path if path.is_dir() else path.parent).resolve()
     here = Path.cwd().resolve()
     return folder.relative_to(here).as_posix() if here in folder.parents else ""

@@ -75,7 +75,7 @@ def generate(
     loaded = loaded.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if n is not None and per_item is not None:
         raise UsageError("give --n or --per-item, not both")
-    data = open_dataset(real, split=split)
+    data = open_dataset(real, split=split, allow_hosts=allow_host or ())
     with ExitStack() as stack:
         session = None
         if asks_an_endpoint(loaded.steps):

@@ -18,6 +18,8 @@ from evalsuite.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
+    from .remote import RemotePath
+
 Kind: TypeAlias = Literal[
     "unreadable",
     "truncated",
@@ -143,7 +145,7 @@ class Contents:
 
     name: str
     format: str
-    root: Path | None
+    root: Path | RemotePath | None
     store: Store
     found: list[tuple[Sample, tuple[Any, ...]]] = field(default_factory=list)
     """Each sample, with where each of its ``media`` is."""
@@ -164,8 +166,8 @@ class Dataset:
     name, format : str
         What to call it, and what it turned out to be: ``folder``, ``folder+metadata``,
         ``manifest``, ``parquet``, ``webdataset``, ``hf-disk`` or ``hf-memory``.
-    root : Path or None
-        The folder that holds it; None for a data set in memory.
+    root : Path, RemotePath or None
+        The folder that holds it, links resolved, or the address; None for a data set in memory.
     samples : sequence of Sample
         All that was found and not refused. That each can be read is known only after reading it.
     modalities : tuple of str

@@ -203,6 +203,22 @@ def regular(path: str, top: str) -> str:
     return target
 
 
+def member(root: Path | remote.RemotePath, name: str) -> str:
+    """Give where a file of a data set lies, by its name beneath the set's (resolved) folder.
+
+    Raises
+    ------
+    BadSample
+        If it leads out of the folder, is missing or is no regular file.
+    """
+    inner = relative(name, "")
+    if isinstance(root, remote.RemotePath):
+        found = root.child(inner)
+        found.length()  # it raises where there is no such object
+        return found
+    return regular(os.path.join(root, inner), str(root))  # noqa: PTH118 - 2 µs, not 10
+
+
 def describe(mode: int) -> str:
     """Say what kind of thing this is that is no regular file."""
     for test, words in (

@@ -65,7 +65,7 @@ def read_tars(place: Place, listing: Listing, limits: Limits, columns: dict[str,
     contents = Contents(
         place.name,
         "webdataset",
-        place.folder,
+        place.root,
         _TarStore(limits),
         problems=listing.problems,
         ignored=listing.ignored,

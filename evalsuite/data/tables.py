@@ -27,6 +27,7 @@ from .files import (
     clean,
     file_size,
     list_folder,
+    member,
     open_table,
     read_file,
     regular,
@@ -62,7 +63,7 @@ def read_parquet(
     contents = Contents(
         place.name,
         "parquet",
-        place.folder,
+        place.root,
         store,
         problems=listing.problems,
         ignored=listing.ignored,
@@ -473,9 +474,7 @@ def _encoded(value: Any, root: Path | RemotePath | None, limits: Limits) -> byte
         if "://" in path:
             raise BadSample("outside_folder", f"{path!r} is a URL: nothing is fetched")
         return read_file(os.path.realpath(path), limits)
-    if isinstance(root, RemotePath):
-        return read_file(root.child(relative(path, "")), limits)
-    return read_file(regular(str(root / relative(path, "")), str(root)), limits)
+    return read_file(member(root, path), limits)
 
 
 class _RowStore:

@@ -35,7 +35,7 @@ from .run import Run, dataset_summary, encoder_summaries, library_versions, run_
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..data import Dataset
     from ..encoders import Encoded
@@ -70,6 +70,7 @@ def audit(
     seed: int | None = None,
     device: str = "auto",
     allow_download: bool = False,
+    allow_hosts: Sequence[str] = (),
     progress: bool | None = None,
     command: str = "",
 ) -> Audit:
@@ -87,7 +88,7 @@ def audit(
         What was promised.
     policy : path, optional
         A gate's policy with a section ``audit`` (:class:`~evalsuite.gate.audit.AuditPolicy`).
-    cache, seed, device, allow_download, progress
+    cache, seed, device, allow_download, allow_hosts, progress
         As :func:`~evalsuite.pipeline.run.run_gate`.
     command : str
         The command line that the outputs show.
@@ -109,8 +110,8 @@ def audit(
     if seed is not None:
         gate_policy = gate_policy.model_copy(update={"seed": seed})
     store = FeatureCache() if cache is True else cache or None
-    data = open_dataset(vendor)
-    beside = None if holdout is None else open_dataset(holdout)
+    data = open_dataset(vendor, allow_hosts=allow_hosts)
+    beside = None if holdout is None else open_dataset(holdout, allow_hosts=allow_hosts)
 
     gated = None
     if real is not None:
@@ -122,10 +123,11 @@ def audit(
             progress=progress,
             device=device,
             allow_download=allow_download,
+            allow_hosts=allow_hosts,
         )
     book = Book(
         data=data,
-        places=Places(data, Path(vendor)),
+        places=Places(data, vendor),
         limits=limits,
         policy=gate_policy,
         gate=gated,
@@ -135,7 +137,7 @@ def audit(
             "ties": gate_policy.ties.model_copy(update={"image_text": None, "audio_text": None})
         }
     )
-    reference = open_dataset(real) if real is not None else data
+    reference = data if real is None else open_dataset(real, allow_hosts=allow_hosts)
     if real is None and beside is not None and set(beside.modalities) & set(data.modalities):
         reference = beside
     encoded = {name: part.right for name, part in (gated.parts if gated else {}).items()}

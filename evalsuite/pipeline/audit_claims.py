@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.dataset import BadSample, Limits
-from ..data.files import open_file, read_file, regular, relative
+from ..data.files import member, open_file, read_file
 from ..data.images import sample_hash
 from ..gate.audit import EXAMPLES, Check, Claims, Example, Limit, Place
 from ..gate.findings import Status
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..data import Dataset, Sample
+    from ..data.remote import RemotePath
     from ..gate.findings import DatasetSummary
     from .audit_media import Medium
 
@@ -40,18 +41,17 @@ class Croissant:
 
     fields: Mapping[str, Any] | None
     problem: str = ""
-    root: Path | None = None
+    root: Path | RemotePath | None = None
 
     @classmethod
     def read(cls, data: Dataset) -> Croissant:
-        """Read it; without a folder there is none."""
-        if data.root is None or not (data.root / CROISSANT).is_file():
+        """Read it; in memory there is none."""
+        if data.root is None:
             return cls(None)
         try:
-            raw = read_file(regular(str(data.root / CROISSANT), str(data.root.resolve())), Limits())
-            plain = json.loads(raw)
+            plain = json.loads(read_file(member(data.root, CROISSANT), Limits()))
         except BadSample as bad:
-            return cls(None, str(bad), data.root)
+            return cls(None, "" if bad.kind == "missing" else str(bad), data.root)
         except (ValueError, RecursionError) as error:
             return cls(None, " ".join(str(error).split())[:200], data.root)
         if not isinstance(plain, dict):
@@ -134,12 +134,11 @@ def check_provenance(book: Book, croissant: Croissant) -> None:
 
 
 def _checksums(book: Book, croissant: Croissant) -> None:
-    """Compare local files with the sha256 that the description states."""
+    """Compare the files of the set with the sha256 that the description states."""
     fields, root = croissant.fields or {}, croissant.root
     listed = fields.get("distribution")
     if not isinstance(listed, list) or root is None:
         return
-    top = str(root.resolve())
     examples, of = [], 0
     for entry in listed:
         if not isinstance(entry, dict):
@@ -150,8 +149,7 @@ def _checksums(book: Book, croissant: Croissant) -> None:
             continue
         of += 1
         try:
-            path = regular(str(root.resolve() / relative(url, "")), top)
-            with open_file(path) as file:
+            with open_file(member(root, url)) as file:
                 same = sample_hash(file) == stated.strip().lower()
             message = None if same else say("checksum_differs", file=url)
         except BadSample as bad:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import audio, images
 from ..data.dataset import BadSample, Limits, Problem
-from ..data.files import clean, list_folder, relative
+from ..data.files import clean, list_folder, list_objects, open_table, relative
+from ..data.remote import RemotePath
 from ..data.rows import Columns, RowFile, named_files
 from ..gate.audit import Place
 
@@ -69,23 +70,23 @@ class Places:
     Parameters
     ----------
     data : Dataset
-    source : path
+    source : path or address
         What it was opened from.
     """
 
-    def __init__(self, data: Dataset, source: Path) -> None:
+    def __init__(self, data: Dataset, source: str | os.PathLike[str]) -> None:
         self._sources = {sample.id: sample.source for sample in data.samples}
         self._rows: dict[str, Place] = {}
         finder = Columns({})
-        for name, path in _manifests(data, source):
+        for name, path in _manifests(data, os.fspath(source)):
             folder = posixpath.dirname(name)
             problems: list[Problem] = []  # they were reported when the data set was opened
             try:
-                with Path(path).open("rb") as file:
+                with open_table(path) as file:
                     for line, row in RowFile(file, name, Limits(), problems, lost=False):
                         for wanted in named_files(finder.fields(row)).values():
                             self._add(wanted, folder, Place(uri=clean(name), line=line))
-            except OSError:
+            except (OSError, BadSample):
                 continue
 
     def _add(self, wanted: str, folder: str, place: Place) -> None:
@@ -105,11 +106,17 @@ class Places:
         return Place(uri=name.split("#", 1)[0] if "#row " in name or ".tar#" in name else name)
 
 
-def _manifests(data: Dataset, source: Path) -> Iterator[tuple[str, str]]:
+def _manifests(data: Dataset, source: str) -> Iterator[tuple[str, str]]:
+    """Give the tables that name the samples: what they are called, and where they lie."""
+    root = data.root
+    if root is None:
+        return
     if data.format == "manifest":
-        yield source.name, str(source)
+        name = posixpath.basename(source)
+        yield name, root.child(name) if isinstance(root, RemotePath) else str(root / name)
     elif data.format == "folder+metadata":
-        for name, path in sorted(list_folder(source).files.items()):
+        listing = list_objects(root) if isinstance(root, RemotePath) else list_folder(root)
+        for name, path in sorted(listing.files.items()):
             if posixpath.basename(name).lower() in _MANIFESTS:
                 yield name, path
 

@@ -8,6 +8,7 @@ the candidates share, the real half, cancels in their differences.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -19,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
-from ..data.dataset import Limits
+from ..data.dataset import BadSample, Limits
+from ..data.files import open_table
+from ..data.remote import is_address, parse
 from ..encoders import FeatureCache
 from ..errors import UsageError
 from ..gate.comparison import Candidate, Column, Comparison, Score
@@ -53,6 +56,7 @@ def compare(
     cache: FeatureCache | bool | None = True,
     seed: int | None = None,
     device: str = "auto",
+    allow_hosts: Sequence[str] = (),
     progress: bool | None = None,
     command: str = "",
 ) -> tuple[Comparison, dict[str, Run]]:
@@ -71,7 +75,7 @@ def compare(
     knobs : sequence of str
         In place of ``doses``: the name of a parameter that the generated records state, and
         ``candidate=value`` for each candidate that has none.
-    policy, cache, seed, device, progress
+    policy, cache, seed, device, allow_hosts, progress
         As :func:`~evalsuite.pipeline.run.run_gate`.
     command : str
         The command line that the outputs show.
@@ -96,7 +100,7 @@ def compare(
         raise UsageError(f"there are {len(labels)} candidates, but {len(doses)} doses")
     knob: str | None = None
     if knobs:
-        knob, doses = knob_doses(candidates, labels, knobs)
+        knob, doses = knob_doses(candidates, labels, knobs, allow_hosts)
     chosen = (
         policy
         if isinstance(policy, Policy)
@@ -106,7 +110,15 @@ def compare(
         chosen = chosen.model_copy(update={"seed": seed})
     store = FeatureCache() if cache is True else cache or None
     runs = {
-        name: run_gate(real, path, policy=chosen, cache=store, device=device, progress=progress)
+        name: run_gate(
+            real,
+            path,
+            policy=chosen,
+            cache=store,
+            device=device,
+            allow_hosts=allow_hosts,
+            progress=progress,
+        )
         for name, path in zip(labels, candidates, strict=True)
     }
     columns, tables, orders, copied = _columns(runs, chosen)
@@ -167,10 +179,9 @@ def _names(candidates: Sequence[str | os.PathLike[str]], names: Sequence[str] | 
             raise UsageError(f"there are {len(candidates)} candidates, but {len(names)} names")
         labels = list(names)
     else:
-        paths = [Path(c) for c in candidates]
-        labels = [p.name or str(p) for p in paths]
+        labels = [Path(c).name or str(Path(c)) for c in candidates]
         if len(set(labels)) < len(labels):
-            labels = [str(p) for p in paths]
+            labels = [os.fspath(c) if is_address(c) else str(Path(c)) for c in candidates]
     if len(set(labels)) < len(labels):
         raise UsageError(f"each candidate needs a name of its own, got {', '.join(labels)}")
     return labels
@@ -420,7 +431,10 @@ def _with_dose(column: Column, doses: Sequence[float], table: Floats) -> Column:
 
 
 def knob_doses(
-    candidates: Sequence[str | os.PathLike[str]], labels: Sequence[str], knobs: Sequence[str]
+    candidates: Sequence[str | os.PathLike[str]],
+    labels: Sequence[str],
+    knobs: Sequence[str],
+    allow_hosts: Sequence[str] = (),
 ) -> tuple[str | None, list[float]]:
     """Find the setting of a generator's knob that each candidate was made with.
 
@@ -432,6 +446,8 @@ def knob_doses(
     knobs : sequence of str
         ``name``: a parameter in the records of ``evalsuite generate`` (``metadata.jsonl``); of one
         that was drawn anew for each sample, the mean. ``candidate=value``: said by hand.
+    allow_hosts : sequence of str
+        As :func:`compare`.
 
     Returns
     -------
@@ -465,7 +481,7 @@ def knob_doses(
     for label, path in zip(labels, candidates, strict=True):
         found = said.get(label)
         if found is None and names:
-            found = _recorded(Path(path), names[0])
+            found = _recorded(path, names[0], allow_hosts)
         if found is None:
             raise UsageError(
                 f"nothing says the dose of {label!r}"
@@ -476,15 +492,22 @@ def knob_doses(
     return (names[0] if names else None), doses
 
 
-def _recorded(folder: Path, knob: str) -> float | None:
+def _recorded(
+    folder: str | os.PathLike[str], knob: str, allow_hosts: Sequence[str]
+) -> float | None:
     """Give the mean of a parameter over the records of a generated set; None without any."""
     limit = Limits().max_line
     values: list[float] = []
     try:
-        with (folder / "metadata.jsonl").open(encoding="utf-8") as lines:
+        records = (
+            parse(folder, allow_hosts).child("metadata.jsonl")
+            if is_address(folder)
+            else str(Path(folder) / "metadata.jsonl")
+        )
+        with io.TextIOWrapper(open_table(records), encoding="utf-8") as lines:
             while line := lines.readline(limit):
                 values += _stated(line, knob)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, BadSample, UnicodeDecodeError):
         return None
     return float(np.mean(values)) if values else None
 

@@ -23,6 +23,10 @@ from evalsuite.data.dataset import BadSample, Limits
 from evalsuite.data.files import read_file
 from evalsuite.data.remote import RemotePath, Storage, StoreError
 from evalsuite.errors import DataError, EvalsuiteError, UsageError
+from evalsuite.gate.audit import AuditResult
+from evalsuite.gate.comparison import Comparison
+from evalsuite.pipeline.audit import audit
+from evalsuite.pipeline.compare import compare
 from evalsuite.pipeline.run import run_gate
 
 PUBLIC = "https://8.8.8.8"  # an address, not a name: nobody is asked to resolve it
@@ -131,6 +135,107 @@ def test_findings_of_a_bucket_are_those_of_the_folder(
     )
     alone, far = (r.model_copy(update={"times": {}}).model_dump(mode="json") for r in (one, other))
     assert alone == far
+
+
+QUICK = (
+    "{version: 1, min_samples: 12, rules: [{metric: kid, tolerance: 0.5}], "
+    "calibration: {splits: 20, permutations: 99, costly_permutations: 99}}"
+)
+HOST = "store.example"
+
+
+@pytest.fixture(scope="module")
+def delivered(bucket: Any, folders: tuple[Path, Path], tmp_path_factory: Any) -> Path:
+    """Two sets with rows that say how they were made, one with a description that does not hold."""
+    home = tmp_path_factory.mktemp("delivered")
+    for name, severity, sides in (("a", 1.0, folders), ("b", 3.0, reversed(folders))):
+        (home / name).mkdir()
+        content = [path.read_bytes() for side in sides for path in sorted(side.iterdir())[:12]]
+        rows = []
+        for i, data in enumerate(content):
+            (home / name / f"{i:02d}.png").write_bytes(data)
+            made = json.dumps({"severity": severity})
+            rows.append(json.dumps({"file_name": f"{i:02d}.png", "params": made}))
+        (home / name / "metadata.jsonl").write_text("\n".join(rows))
+    (home / "a" / "03.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    files = [
+        {"contentUrl": "01.png", "sha256": "0" * 64},
+        {"contentUrl": "../b/01.png", "sha256": ""},
+    ]
+    described = {"name": "a", "license": "CC0-1.0", "distribution": files}
+    (home / "a" / "croissant.json").write_text(json.dumps(described))
+    (home / "quick.yaml").write_text(QUICK)
+    for path in home.rglob("*.*"):
+        bucket.pipe(f"bucket/delivered/{path.relative_to(home).as_posix()}", path.read_bytes())
+    return home
+
+
+def timeless(result: Any) -> Any:
+    return result.model_copy(update={"times": {}, "command": ""}).model_dump(mode="json")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, fresh: Any) -> list[tuple[str, ...]]:
+    """The names that each store was allowed by; what is checked of them stays checked."""
+    seen: list[tuple[str, ...]] = []
+    real = remote._check_server
+    monkeypatch.setattr(remote, "_check_server", lambda e, a: seen.append(a) or real(e, a))
+    return seen
+
+
+def test_an_audit_of_a_bucket_is_that_of_the_folder(
+    delivered: Path, folders: tuple[Path, Path], asked: list[Any], tmp_path: Path
+) -> None:
+    here = audit(delivered / "a", holdout=folders[0], cache=False).result
+    words = ["audit", "s3://bucket/delivered/a", "--holdout", "s3://bucket/real", "--no-cache"]
+    done = CliRunner().invoke(app, [*words, "--allow-host", HOST, "--out", str(tmp_path)])
+    assert done.exit_code == here.exit_code, done.output
+    there = AuditResult.model_validate_json((tmp_path / "audit.json").read_bytes())
+    assert timeless(there) == timeless(here)
+    assert f"--allow-host {HOST}" in there.command
+    assert set(asked) == {(HOST,)}
+    checks = {check.id: check for check in there.checks}
+    assert checks["checksums"].count == 2  # the description was read, and its files
+    (damaged,) = checks["unreadable"].examples
+    assert (damaged.place.uri, damaged.place.line) == ("metadata.jsonl", 4)
+
+
+def test_a_comparison_in_a_bucket_is_that_of_the_folders(
+    delivered: Path, folders: tuple[Path, Path], asked: list[Any], tmp_path: Path
+) -> None:
+    policy = delivered / "quick.yaml"
+    here, _ = compare(
+        folders[0],
+        [delivered / "a", delivered / "b"],
+        knobs=["severity"],
+        policy=policy,
+        cache=False,
+    )
+    words = ["compare", "s3://bucket/real", "s3://bucket/delivered/a", "s3://bucket/delivered/b"]
+    options = ["--knob", "severity", "--policy", str(policy), "--allow-host", HOST]
+    done = CliRunner().invoke(app, [*words, *options, "--out", str(tmp_path)])
+    assert done.exit_code in {0, 1, 4}, done.output
+    there = Comparison.model_validate_json((tmp_path / "comparison.json").read_bytes())
+    assert timeless(there) == timeless(here)
+    assert [c.dose for c in sorted(there.candidates, key=lambda c: c.name)] == [1.0, 3.0]
+    assert f"--allow-host {HOST}" in there.command
+    assert set(asked) == {(HOST,)}
+
+
+def test_generators_read_a_store(delivered: Path, asked: list[Any], tmp_path: Path) -> None:
+    recipe = tmp_path / "blur.yaml"
+    recipe.write_text("{version: 1, seed: 7, steps: [corrupt: {kind: gaussian_blur}]}")
+    words = ["generate", str(recipe), "--n", "4", "--allow-host", HOST, "--input"]
+    for name, source in (("here", str(delivered / "b")), ("there", "s3://bucket/delivered/b")):
+        done = CliRunner().invoke(app, [*words, source, "--out", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    assert set(asked) == {(HOST,)}
+    made = [
+        {p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.png")}
+        for name in ("here", "there")
+    ]
+    assert made[0]
+    assert made[0] == made[1]
 
 
 def test_what_is_sent_to_workers_holds_no_keys(bucket: Any) -> None:
