@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # somebody else, spinning made torch up to eight times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 .DELETE_ON_ERROR:
-.PHONY: demo test test-peers test-cluster lint bench browser clean
+.PHONY: demo test test-peers lint bench browser clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
@@ -14,15 +14,11 @@ demo: .venv/ready
 	$(BIN)/evalsuite demo --out demo
 
 test: .venv/ready browser lint
-	$(BIN)/python -m pytest -m "not peers and not cluster" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not peers" --cov --cov-report=term
 	$(MAKE) test-peers
 
 test-peers: .venv-peers/ready
 	$(PEERS)/python -m pytest -m peers tests
-
-# A real Ray cluster with workers that are killed: minutes, and a machine that is not busy.
-test-cluster: .venv/ready
-	$(BIN)/python -m pytest -m cluster tests/scale
 
 lint: .venv/ready
 	$(BIN)/ruff check .

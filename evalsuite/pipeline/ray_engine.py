@@ -20,6 +20,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -57,7 +58,17 @@ START_SECONDS = 900.0
 """So long may it take until a first worker runs."""
 DEATHS = 2
 """A block of which so many workers died is taken apart; a lone sample then ends the run."""
-_STARTS = 8  # Ray gives its processes half a minute each time, and has no setting for it
+_STARTS = 8
+"""Ray 2.60 gives up if two of its processes need more than 15 s to start (2.4 s of CPU each), and
+has no setting for it: at a load of about ten runnable processes for two cores it cannot start."""
+_PATIENCE = {
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    # Of one machine no node dies alone; a busy one is not dead.
+    "RAY_health_check_failure_threshold": "100",
+}
+"""The limits that have settings, for busy machines: read when Ray is imported, and by its parts."""
 _OBJECT_STORE_BYTES = 512 * 2**20
 _UNITS = {"image": "images", "audio": "recordings", "text": "texts"}
 
@@ -238,13 +249,15 @@ class RayEngine(contextlib.AbstractContextManager["RayEngine"]):
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             if os.environ["RAY_AUTH_MODE"] == "token":
                 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            for name, value in _PATIENCE.items():
+                os.environ.setdefault(name, value)
         import ray
 
         if ray.is_initialized():
             return  # the program's own cluster, which it stops itself
-        self._folder = Path(tempfile.mkdtemp(prefix="evs-"))  # short: sockets lie in it
         self._attached = True
         for attempt in range(1, _STARTS + 1):
+            self._folder = Path(tempfile.mkdtemp(prefix="evs-"))  # short: sockets lie in it
             try:
                 context = ray.init(
                     num_cpus=max(self._workers or 1, cpu_count()),
@@ -257,6 +270,7 @@ class RayEngine(contextlib.AbstractContextManager["RayEngine"]):
                 break
             except Exception as error:  # Ray's own have no common base
                 ray.shutdown()
+                _end_all(self._folder)
                 if attempt == _STARTS:
                     raise EvalsuiteError(
                         f"Ray {ray.__version__} does not start on this machine, tried {_STARTS} "
@@ -497,6 +511,15 @@ class _Deal:
                 ) from error
         # From now on models are loaded before samples come: what a worker dies of is then known.
         self._prepare(self._engine.replace(worker, self._on_gpu), load=True)
+
+
+def _end_all(folder: Path) -> None:
+    """End what is left of a start that failed: Ray leaves it running as long as this process."""
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            if os.fsencode(folder) in line.read_bytes():
+                os.kill(int(line.parent.name), signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _models(plan: Plan, modality: str) -> list[Any]:

@@ -135,7 +135,7 @@ class RandomFeatureKernel:
                 f"states of different recipes (dim, bandwidth, frequencies, seed) do not merge: "
                 f"{self.recipe} and {other.recipe}"
             )
-        self.sums += other.sums
+        self.sums = self.sums + other.sums  # not in place: what Ray brings is read-only
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
 
     def values(self) -> npt.NDArray[np.float64]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,9 @@ import pytest
 import soundfile
 from PIL import Image
 from skimage import data as photographs
+
+from evalsuite.errors import EvalsuiteError
+from evalsuite.pipeline.ray_engine import _PATIENCE
 
 KEY, SECRET = "AKIAEXAMPLEEXAMPLE", "not/a/real/secret/but/must/not/be/seen"
 
@@ -102,11 +109,85 @@ def bucket(server: str, folders: tuple[Path, Path]) -> Any:
     return files
 
 
-@pytest.fixture(scope="session")
+@contextlib.contextmanager
+def ahead_of_others() -> Iterator[None]:
+    """Let this session's processes go before those of others where the machine allows it.
+
+    On a busy machine Ray does not start (see `ray_engine._STARTS`): seen at a load of 10 to 14 on
+    two cores, where it started in 13 s with this and in 8 trials not without. Linux weighs whole
+    sessions against each other (autogroups), and single processes where it does not.
+    """
+    priority = os.getpriority(os.PRIO_PROCESS, 0)
+    go_ahead()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text("0")
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, priority)
+
+
+def go_ahead(pid: int = 0) -> None:
+    """Raise the weight of a process (this one) and its session; without the right, do nothing."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid or 'self'}/autogroup").write_text("-10")
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, -10)
+
+
+@pytest.fixture
+def ahead() -> Callable[[int], None]:
+    """How a process is let go before others."""
+    return go_ahead
+
+
+@pytest.fixture
+def or_skip() -> Callable[[str], None]:
+    """What to ask where a cluster did not start."""
+    return skip_where_ray_cannot_start
+
+
+BARE_CLUSTER = """
+import ray
+
+ray.init(num_cpus=1, include_dashboard=False, object_store_memory=10**8, log_to_driver=False)
+assert ray.get(ray.remote(lambda: 1).remote()) == 1
+"""
+
+
+def skip_where_ray_cannot_start(said: str) -> None:
+    """Start Ray with nothing of evalsuite's: where that fails too, the machine is to blame.
+
+    Where Ray does start, this returns: what failed is a fault of ours.
+    """
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", BARE_CLUSTER],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | _PATIENCE,
+        )  # fmt: skip
+        go_ahead(process.pid)
+        try:
+            _, wrong = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            wrong = "no answer within 120 s"
+        if process.returncode == 0:
+            return
+    last = (wrong.strip() or "no word").splitlines()[-1]
+    pytest.skip(
+        f"RAY ITSELF DOES NOT START ON THIS MACHINE, so that --engine ray was NOT TESTED: {last}; "
+        f"before that: {said}"
+    )
+
+
+@pytest.fixture(scope="module")
 def cluster(server: str) -> Iterator[Any]:
     """A Ray cluster of this machine, as `--engine ray` starts it; an engine of two workers on it.
 
-    It has room for the crews of other engines beside that one.
+    It has room for the crew of another engine beside that one.
     """
     from evalsuite.pipeline.ray_engine import RayEngine
 
@@ -116,5 +197,12 @@ def cluster(server: str) -> Iterator[Any]:
             return super().encode(*args, **options)
 
     # Its processes inherit the environment: they find the object store.
-    with Two(workers=6) as engine:
+    engine = Two(workers=4)
+    with ahead_of_others():
+        try:
+            engine.__enter__()
+        except EvalsuiteError as error:
+            skip_where_ray_cannot_start(str(error))
+            engine.__enter__()
         yield engine
+        engine.close()

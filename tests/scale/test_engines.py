@@ -25,6 +25,9 @@ from evalsuite.encoders.encoding import merged
 from evalsuite.errors import DataError, EvalsuiteError, ModelError, UsageError
 from evalsuite.gate.policy import load_policy
 from evalsuite.metrics.distribution.frechet import frechet_distance
+from evalsuite.metrics.distribution.random_features import RandomFeatureKernel
+from evalsuite.metrics.drift.sketch import QuantileSketch
+from evalsuite.metrics.streaming.frechet import FrechetDistance
 from evalsuite.pipeline.engines import LocalEngine, open_engine
 from evalsuite.pipeline.plan import make_plan
 from evalsuite.pipeline.ray_engine import RayEngine, _Report, _Worker
@@ -188,6 +191,71 @@ def test_workers_read_from_the_store_themselves(
 
 
 @pytest.mark.cluster
+def test_states_of_workers_merge_to_the_numbers_of_one_process(cluster: Any) -> None:
+    import ray
+
+    def states(shard: int) -> tuple[int, Any, Any, Any]:
+        """What a worker sends that keeps its rows: a part of two sets, as states."""
+        rng = np.random.default_rng(shard)
+        frechet, kernel = FrechetDistance(24), RandomFeatureKernel(24, bandwidth=7.0, seed=1)
+        sketch = QuantileSketch(24, shard=shard)
+        for real, shift in ((True, 100.0), (False, 100.3)):
+            rows = rng.normal(shift, 1, (2000, 24))
+            frechet.update(rows, real=real)
+            kernel.update(rows - 100, real=real)
+            sketch.update(rows)
+        return os.getpid(), frechet, kernel, sketch
+
+    remote = ray.remote(max_retries=0)(states)
+    there = ray.get([remote.remote(shard) for shard in range(4)])
+    assert os.getpid() not in {process for process, *_ in there}
+    values = []
+    for parts in (there, [states(shard) for shard in range(4)]):
+        _, frechet, kernel, sketch = parts[0]
+        for _, *other in parts[1:]:
+            frechet.merge_state(other[0])
+            kernel.merge(other[1])
+            sketch.merge(other[2])
+        values.append((frechet.result().value, kernel.result().value, *sketch.quantiles(0.5)[0]))
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
+    # And as if all rows had been at one place.
+    drawn = [np.random.default_rng(shard) for shard in range(4)]
+    real = np.concatenate([rng.normal(100.0, 1, (2000, 24)) for rng in drawn])
+    synthetic = np.concatenate([rng.normal(100.3, 1, (2000, 24)) for rng in drawn])
+    assert values[0][0] == pytest.approx(frechet_distance(real, synthetic).value, rel=1e-9)
+
+
+JOIN = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
+print("joined", ray.get(ray.remote(lambda: 1).remote()))
+"""
+
+
+@pytest.mark.cluster
+def test_nobody_joins_without_the_token(cluster: Any) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    said, patience = {}, PATIENCE
+    for name, token in (("right", os.environ["RAY_AUTH_TOKEN"]), ("wrong", "0" * 64)):
+        process = subprocess.Popen(
+            [sys.executable, "-c", JOIN, address],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "RAY_AUTH_TOKEN": token},
+        )  # fmt: skip
+        began = time.monotonic()
+        try:
+            said[name], _ = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            process.kill()  # it asks on and on, and is never let in
+            said[name], _ = process.communicate()
+        patience = 3 * (time.monotonic() - began)
+    assert said["right"].strip() == "joined 1"
+    assert "joined" not in said["wrong"]
+
+
+@pytest.mark.cluster
 def test_memory_is_read_here_and_by_no_worker(cluster: Any, folders: tuple[Path, Path]) -> None:
     memory = fsspec.filesystem("memory")
     for path in folders[0].iterdir():
@@ -317,7 +385,9 @@ def ended(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 @pytest.mark.cluster
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_ctrl_c_ends_it_and_until_then_it_listens_on_loopback_alone(tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_and_until_then_it_listens_on_loopback_alone(
+    ahead: Callable[[int], None], or_skip: Callable[[str], None], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     for side in ("real", "synthetic"):
         (tmp_path / side).mkdir()
@@ -326,20 +396,27 @@ def test_ctrl_c_ends_it_and_until_then_it_listens_on_loopback_alone(tmp_path: Pa
             Image.fromarray(pixels).save(tmp_path / side / f"{i}.png")
     # Ray's sockets lie in the temporary folder, and their paths must be short.
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "evalsuite.cli", "gate", "real", "synthetic",
-             "--engine", "ray", "--workers", "2"],
-            cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-            start_new_session=True,
-            env={**{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
-                 "TMPDIR": temporary, "EVALSUITE_CACHE": str(tmp_path / "cache")},
-        )  # fmt: skip
-        end = time.monotonic() + PATIENCE
-        # A worker has written features: the run is in the middle.
-        while not any((tmp_path / "cache").rglob("features/*/*")):
-            assert run.poll() is None, run.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.2)
+        for attempt in (1, 2):
+            run = subprocess.Popen(
+                [sys.executable, "-m", "evalsuite.cli", "gate", "real", "synthetic",
+                 "--engine", "ray", "--workers", "2"],
+                cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                start_new_session=True,
+                env={**{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+                     "TMPDIR": temporary, "EVALSUITE_CACHE": str(tmp_path / "cache")},
+            )  # fmt: skip
+            ahead(run.pid)
+            end = time.monotonic() + PATIENCE
+            # A worker has written features: the run is in the middle.
+            while not any((tmp_path / "cache").rglob("features/*/*")) and run.poll() is None:
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            if run.poll() is None:
+                break
+            _, said = run.communicate()
+            assert "does not start on this machine" in said, said
+            assert attempt == 1, said
+            or_skip(said)
         family = psutil.Process(run.pid).children(recursive=True)
         ports = [
             c.laddr
