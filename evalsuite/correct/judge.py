@@ -96,7 +96,7 @@ def ties(before: GateResult, after: GateResult) -> tuple[TieChange, ...]:
         if f.kind == "tie" and f.slice == "all" and f.gap is not None
     }
     return tuple(
-        TieChange(f.metric, f.encoder, f.gap_unit, float(told[key].gap or 0.0), float(f.gap))
+        TieChange(f.metric, f.encoder or "", f.gap_unit, float(told[key].gap or 0.0), float(f.gap))
         for f in after.findings
         if (key := (f.metric, f.encoder)) in told and f.kind == "tie" and f.slice == "all"
         if f.gap is not None
