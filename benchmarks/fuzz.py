@@ -230,6 +230,36 @@ def _audit_policy() -> tuple[Target, list[bytes]]:
     return _documents(load_audit_policy, {"audit": audit}, {"audit": audit, "rules": rules})
 
 
+def _croissant() -> tuple[Target, list[bytes]]:
+    """A vendor's description of a set: read, or a check that says what is wrong with it."""
+    from evalsuite.data import open_dataset
+    from evalsuite.gate.audit import AuditPolicy
+    from evalsuite.gate.policy import load_policy
+    from evalsuite.pipeline.audit_book import Book
+    from evalsuite.pipeline.audit_claims import Croissant, check_provenance
+    from evalsuite.pipeline.audit_media import Places
+
+    folder = _scratch()
+    (folder / "a.png").write_bytes(_image()[1][0])
+    data = open_dataset(folder)
+    places, policy = Places(data, folder), load_policy(None)
+
+    def one(content: bytes) -> None:
+        (folder / "croissant.json").write_bytes(content)
+        book = Book(data=data, places=places, limits=AuditPolicy(), policy=policy, gate=None)
+        found = Croissant.read(data)
+        found.shown()
+        check_provenance(book, found)
+
+    described = {
+        "@context": {"sc": "https://schema.org/"}, "@type": "sc:Dataset", "name": "cells",
+        "sc:license": {"@id": "https://spdx.org/licenses/CC0-1.0"},
+        "creator": [{"@type": "Person", "name": "A"}], "prov:wasDerivedFrom": {"@value": "b"},
+        "distribution": [{"contentUrl": "a.png", "sha256": "0" * 64}, {"contentUrl": "../b"}],
+    }  # fmt: skip
+    return one, [json.dumps(described).encode()]
+
+
 def _ratings() -> tuple[Target, list[bytes]]:
     """A rater's file: left out and named, or scored; too few votes are a DataError."""
     from evalsuite.errors import DataError
@@ -434,6 +464,7 @@ TARGETS: dict[str, Callable[[], tuple[Target, list[bytes]]]] = {
     "table.parquet": _parquet,
     "policy": _policy,
     "claims": _claims,
+    "croissant.json": _croissant,
     "audit policy": _audit_policy,
     "stages": _stages,
     "waivers": _waivers,

@@ -116,7 +116,8 @@ class Command:
             preexec_fn=hear_interrupts,  # noqa: PLW1509 - it does nothing but reset a signal
             env={
                 **os.environ,
-                "PYTHONPATH": str(self.home / "hook"), "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONPATH": f"{self.home / 'hook'}:{os.environ.get('PYTHONPATH', '')}",
+                "PYTHONDONTWRITEBYTECODE": "1",
                 "EVALSUITE_CACHE": str(self.home / f"cache-{out}"),
                 "EVALSUITE_HISTORY": str(self.home / out / "history.sqlite"),
                 "KILL_HOME": str(self.home), "KILL_LOG": str(self.log),
@@ -202,6 +203,8 @@ def contents(folder: Path, name: str) -> dict[str, object]:
         if path.suffix == ".json":
             document = _timeless(json.loads(path.read_bytes()))
             found[key] = json.dumps(document, sort_keys=True).replace(name, "OUT")
+        elif path.name == "study.db":
+            found[key] = _trials(path)
         elif path.suffix in {".sqlite", ".db"}:
             found[key] = _rows(path)
         elif path.suffix in {".png", ".jsonl", ".csv", ".yaml"}:
@@ -229,6 +232,23 @@ def _rows(path: Path) -> list[str]:
             for row in database.execute(f'SELECT * FROM "{table}"'):
                 kept = {k: row[k] for k in row.keys() if not _is_time(k)}  # noqa: SIM118
                 found.append(f"{table} {kept}")
+    return found
+
+
+def _trials(path: Path) -> list[object]:
+    """What a search has tried to the end: one that was killed stays on record as failed."""
+    tables = {
+        "trial_params": "param_name, param_value",
+        "trial_values": "objective, value",
+        "trial_user_attributes": "key, value_json",
+    }
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        found: list[object] = [str(database.execute("PRAGMA integrity_check").fetchone()[0])]
+        ended = database.execute("SELECT trial_id FROM trials WHERE state='COMPLETE' ORDER BY 1")
+        for (trial,) in ended.fetchall():
+            for table, columns in tables.items():
+                rows = f"SELECT {columns} FROM {table} WHERE trial_id=? ORDER BY 1"
+                found += database.execute(rows, (trial,)).fetchall()
     return found
 
 
