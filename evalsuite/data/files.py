@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from . import remote
 from .dataset import BadSample, Kind, Limits, Problem
@@ -366,37 +366,17 @@ def _checked(length: int, limits: Limits) -> int:
     return length
 
 
-class Window(io.RawIOBase):
+class Window(remote.Extent):
     """A part of a file, as a file of its own."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        self._file, self._offset, self._size = file, offset, size
-        self._at = 0
+        super().__init__(size)
+        self._file, self._offset = file, offset
 
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move within the part, or behind its end."""
-        start = (0, self._at, self._size)[whence]
-        if start + offset < 0:
-            raise ValueError(f"a seek to {start + offset}, before the start")
-        self._at = start + offset
-        return self._at
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Read up to the end of the part."""
-        count = max(0, min(len(buffer), self._size - self._at))
-        self._file.seek(self._offset + self._at)
-        data = self._file.read(count)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+    def part(self, start: int, length: int) -> bytes:
+        """Read from the file."""
+        self._file.seek(self._offset + start)
+        return self._file.read(length)
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -116,11 +117,16 @@ class RemotePath(str):
         return io.BufferedReader(_Object(self), _BLOCK)
 
 
-class _Object(io.RawIOBase):
-    """An object as a file."""
+class Extent(io.RawIOBase):
+    """Bytes of a known number, as a file: what a subclass reads of them."""
 
-    def __init__(self, path: RemotePath) -> None:
-        self._path, self._size, self._at = path, path.length(), 0
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
+
+    @abstractmethod
+    def part(self, start: int, length: int) -> bytes:
+        """Read bytes of it; fewer where it turns out to be shorter."""
+        ...
 
     def readable(self) -> bool:
         """Say yes."""
@@ -140,10 +146,22 @@ class _Object(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """Read up to the end."""
-        data = self._path.read(self._at, min(len(buffer), self._size - self._at))
+        data = self.part(self._at, max(0, min(len(buffer), self._size - self._at)))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+class _Object(Extent):
+    """An object as a file."""
+
+    def __init__(self, path: RemotePath) -> None:
+        super().__init__(path.length())
+        self._path = path
+
+    def part(self, start: int, length: int) -> bytes:
+        """Ask the store."""
+        return self._path.read(start, length)
 
 
 def is_address(source: object) -> TypeGuard[str]:
