@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
 
 from evalsuite.metrics.distribution.copying import (
     _low_tail,
@@ -24,18 +21,7 @@ from evalsuite.metrics.distribution.copying import (
     wilson_interval,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Hundreds of tiny problems: more threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sets(

@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,19 +29,10 @@ from evalsuite.metrics.distribution.frechet import (
 from evalsuite.metrics.inference import split_masks
 from evalsuite.metrics.streaming.frechet import FrechetDistance
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 NOT_UPDATED = pytest.warns(UserWarning, match="before the ``update``")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of small problems: waking a second thread for each costs more than it helps."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,19 +27,10 @@ from evalsuite.metrics.inference import permutation_masks, split_masks
 from evalsuite.metrics.streaming.frechet import FrechetDistance
 from evalsuite.metrics.streaming.kernel import KernelDistance
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 NOT_UPDATED = pytest.warns(UserWarning, match="before the ``update``")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of small problems: waking a second thread for each costs more than it helps."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from threadpoolctl import threadpool_limits
 
 from evalsuite.metrics.utility.probes import UtilityReport, _Test, utility_tests
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Data = tuple[np.ndarray, np.ndarray]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Many tiny fits: more threads would only wait for each other."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from threadpoolctl import threadpool_limits
 
 from evalsuite.metrics.distribution.copying import newcombe_interval
 from evalsuite.metrics.distribution.kernel import kernel_distance
 from evalsuite.metrics.drift.categorical import total_variation
 from evalsuite.metrics.utility.subgroups import SubgroupReport, subgroup_tests
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Many tiny problems: more threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def side(counts: dict[str, int], seed: int, *, shift: dict[str, float] | None = None) -> tuple:
