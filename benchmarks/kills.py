@@ -102,6 +102,7 @@ class Command:
         self.tally = Tally()
         self.rng = random.Random(name)
         self.ends, self.took, self.writes = 0, 0.0, 0
+        self.new_folders = name == "correct"  # it refuses one that a killed run began
         self.right: dict[str, object] = {}
 
     def start(
@@ -146,6 +147,8 @@ class Command:
         """Kill so often, then let it end."""
         tally, out = self.tally, f"{self.name.replace(' ', '-')}-cut"
         for k in range(count):
+            if self.new_folders:
+                shutil.rmtree(self.home / out, ignore_errors=True)
             if k % 2:
                 late = self.rng.choice((0.0, self.rng.uniform(0, 0.03)))
                 process = self.start(out, self.rng.randint(1, self.writes), late)
