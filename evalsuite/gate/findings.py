@@ -234,6 +234,8 @@ class MapPoint(Value):
     it lies on the real data's manifold."""
     score: float | None = None
     """Held-out score of the classifier: the higher, the more synthetic-looking."""
+    text: str | None = None
+    """The sample's text, caption or transcript; shortened."""
 
 
 class EmbeddingMap(Value):
@@ -257,6 +259,9 @@ class GalleryItem(Value):
     score_text: str
     partner_side: Literal["real", "synthetic"] | None = None
     partner: str | None = None
+    percentile: float | None = None
+    """Where the distance to the partner lies among those of real samples to their nearest other
+    real one, in per cent: 0 is nearer than any two of them."""
     label: str | None = None
     text: str | None = None
     """The sample's own text, or what was heard; shortened."""

@@ -82,6 +82,8 @@ class Measured:
     nearest_real: npt.NDArray[np.int64]
     """Of every synthetic sample: the row of its nearest real one."""
     nearest_distance: Floats
+    nearest_percentile: Floats
+    """Per cent of real samples that lie as near to another real one: 0 is nearer than any."""
     coordinates: Floats
     """Pooled rows in the plane of the two leading principal components, shape (N, 2)."""
     explained: tuple[float, float]
@@ -348,7 +350,7 @@ def spec_of(metric: PairMetric) -> Spec:
     return Spec(info.name, info.unit, info.direction == "higher", float(info.best or 0.0), unit)
 
 
-def _drawn_by(
+def drawn_by(
     metric: PairMetric, z: Floats, masks: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 ) -> Floats:
     """Compute a plugin's metric on every pair of subsets, one after the other."""
@@ -356,9 +358,15 @@ def _drawn_by(
 
 
 def _nearest(
-    synthetic: npt.NDArray[np.float32], real: npt.NDArray[np.float32], block: int = 2048
+    synthetic: npt.NDArray[np.float32],
+    real: npt.NDArray[np.float32],
+    own: npt.NDArray[np.int64] | None = None,
+    block: int = 2048,
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Nearest real row of every synthetic one, and the distance to it."""
+    """Nearest real row of every synthetic one, and the distance to it.
+
+    Where the first rows are real themselves, ``own`` says which: a row is no neighbour of itself.
+    """
     import torch
 
     centre = real.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -367,7 +375,10 @@ def _nearest(
     rows, distances = [], []
     for start in range(0, len(synthetic), block):
         s = torch.from_numpy(synthetic[start : start + block] - centre)
-        index = torch.addmm(norms, s, r.T, alpha=-2).argmin(dim=1)
+        table = torch.addmm(norms, s, r.T, alpha=-2)
+        if own is not None:
+            table[torch.arange(len(s)), torch.from_numpy(own[start : start + block])] = math.inf
+        index = table.argmin(dim=1)
         rows.append(index.numpy())
         distances.append((s.double() - r[index].double()).norm(dim=1).numpy())
     return np.concatenate(rows), np.concatenate(distances)
@@ -590,9 +601,9 @@ def measure(
         pooled = z.numpy()
         found[metric.info.name] = _Draws(
             value=metric(real, synthetic),
-            floor=_drawn_by(metric, pooled, splits["floor"]),
-            matched=_drawn_by(metric, pooled, splits["matched"]),
-            permuted=_drawn_by(metric, pooled, few),
+            floor=drawn_by(metric, pooled, splits["floor"]),
+            matched=drawn_by(metric, pooled, splits["matched"]),
+            permuted=drawn_by(metric, pooled, few),
             observed=metric(a, b),
             size=size,
             n=min(n, m),
@@ -630,6 +641,7 @@ def measure(
 
     tick("neighbours")
     nearest, distance = _nearest(synthetic, real)
+    usual = np.sort(_nearest(a, real, own=rows[0])[1])
     coordinates = np.full((n_real + n_synthetic, 2), np.nan)
     picked = np.concatenate([rows[0], n_real + rows[1]])
     coordinates[picked] = scores[:, :2] if scores.shape[1] > 1 else np.pad(scores, ((0, 0), (0, 1)))
@@ -645,6 +657,7 @@ def measure(
         scores_synthetic=full_scores[1],
         nearest_real=nearest,
         nearest_distance=distance,
+        nearest_percentile=100 * np.searchsorted(usual, distance, side="right") / usual.size,
         coordinates=coordinates,
         explained=(float(share[0]), float(share[1]) if share.size > 1 else 0.0),
     )

@@ -28,13 +28,23 @@ from ..errors import UsageError
 from ..gate.comparison import Candidate, Column, Comparison, Score
 from ..gate.findings import Interval, Status
 from ..gate.policy import Policy, load_policy
-from .calibrate import NEIGHBOURS, SPECS, SPLIT_SIZE_FRECHET, SPLITS_FRECHET
-from .run import Run, run_gate
+from .calibrate import (
+    NEIGHBOURS,
+    SPECS,
+    SPLIT_SIZE_FRECHET,
+    SPLITS_FRECHET,
+    Spec,
+    drawn_by,
+    spec_of,
+)
+from .external import plugins_of
+from .run import JUDGED, Run, run_gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..gate.findings import Finding, GateResult
+    from ..metrics.pair import PairMetric
 
 log = logging.getLogger("evalsuite")
 
@@ -121,7 +131,8 @@ def compare(
         )
         for name, path in zip(labels, candidates, strict=True)
     }
-    columns, tables, orders, copied = _columns(runs, chosen)
+    plugged = plugins_of(chosen, JUDGED).metrics
+    columns, tables, orders, copied = _columns(runs, chosen, plugged)
     if not columns:
         raise UsageError(
             "the candidates have no metric in common that could be measured: see the report of "
@@ -200,9 +211,12 @@ def _halves(n: int, size: int, groups: Sequence[str] | None, seed: int) -> npt.N
 
 
 def _columns(
-    runs: Mapping[str, Run], policy: Policy
+    runs: Mapping[str, Run], policy: Policy, plugged: Sequence[PairMetric]
 ) -> tuple[list[Column], dict[str, Floats], list[Floats], dict[str, float]]:
-    """Give the columns, their draws, the orders in those judged, and each candidate's copies."""
+    """Give the columns, their draws, the orders in those judged, and each candidate's copies.
+
+    Metrics of plugins get a column like evalsuite's own, from the same random halves.
+    """
     import torch
 
     from ..metrics.distribution.frechet import frechet_splits
@@ -211,6 +225,8 @@ def _columns(
 
     labels = list(runs)
     judged = {rule.metric for rule in policy.rules}
+    specs = {name: SPECS[name] for name in _METRICS}
+    specs |= {metric.info.name: spec_of(metric) for metric in plugged}
     columns: list[Column] = []
     tables: dict[str, Floats] = {}
     orders: list[Floats] = []
@@ -242,18 +258,20 @@ def _columns(
             values = {"kid": kernels["polynomial"], "mmd_rbf": kernels["rbf"]}
             values |= manifold_splits(z, first, second, k=NEIGHBOURS)
             values["frechet_distance"] = _frechet(z, first, second, frechet_splits, policy.seed)
-            for metric in _METRICS:
+            pooled = z.numpy()
+            values |= {m.info.name: drawn_by(m, pooled, (first, second)) for m in plugged}
+            for metric in specs:
                 draws.setdefault(metric, []).append(np.asarray(values[metric], dtype=np.float64))
             copied.setdefault(name, _copied(a, b))
-        for metric in _METRICS:
+        for metric, spec in specs.items():
             findings = {
                 name: _finding(run.result, modality, encoder, metric) for name, run in runs.items()
             }
             if any(f is None for f in findings.values()):
                 continue
-            sign = -1.0 if SPECS[metric].higher_is_better else 1.0
+            sign = -1.0 if spec.higher_is_better else 1.0
             table = sign * np.stack(draws[metric])
-            column = _column(metric, encoder, modality, findings, table, labels)
+            column = _column(spec, encoder, modality, findings, table, labels)
             columns.append(column)
             tables[column.key] = table
             if metric in judged:
@@ -320,7 +338,7 @@ def _ranking(
 
 
 def _column(
-    metric: str,
+    spec: Spec,
     encoder: str,
     modality: str,
     findings: Mapping[str, Finding | None],
@@ -343,9 +361,8 @@ def _column(
             rank_low=int(low[i]),
             rank_high=int(high[i]),
         )
-    spec = SPECS[metric]
     return Column(
-        metric=metric,
+        metric=spec.name,
         encoder=encoder,
         modality=modality,
         higher_is_better=spec.higher_is_better,

@@ -35,6 +35,7 @@ MAP_POINTS = 1000
 UMAP_NEIGHBOURS = 15
 GALLERY_ITEMS = 24
 GALLERY_TEXT = 400
+MAP_TEXT = 160
 ATTRIBUTE_VALUES = 1000
 NOTABLE_EFFECT = 0.2
 """An attribute's drift is worth a sentence from a fifth of the real standard deviation on."""
@@ -297,6 +298,7 @@ def embedding_map(
                     group=sample.group,
                     covered=bool(flags[i]),
                     score=float(score) if np.isfinite(score) else None,
+                    text=shortened(sample.text, MAP_TEXT),
                 )
             )
     if layout == "umap":
@@ -314,11 +316,11 @@ def embedding_map(
     )
 
 
-def shortened(text: str | None) -> str | None:
-    """Give as much of a text as a gallery needs."""
-    if text is None or len(text) <= GALLERY_TEXT:
+def shortened(text: str | None, limit: int = GALLERY_TEXT) -> str | None:
+    """Give as much of a text as a gallery, or the map, needs."""
+    if text is None or len(text) <= limit:
         return text
-    return text[:GALLERY_TEXT] + "…"
+    return text[:limit] + "…"
 
 
 def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -> list[Gallery]:
@@ -359,6 +361,7 @@ def galleries(encoder: str, left: Encoded, right: Encoded, measured: Measured) -
                     score_text=f"distance {measured.nearest_distance[i]:.3g}",
                     partner_side="real",
                     partner=left.samples[int(measured.nearest_real[i])].id,
+                    percentile=float(measured.nearest_percentile[i]),
                     label=right.samples[i].label,
                     text=shortened(right.samples[i].text),
                     partner_text=shortened(left.samples[int(measured.nearest_real[i])].text),

@@ -25,6 +25,7 @@ OUTPUTS = (
     "leaderboard.tex",
 )
 _DRAWN = 40
+_SIDES = ("top center", "bottom center", "middle left", "middle right")
 # Above the figure it never meets the axis title, however narrow the screen.
 _ABOVE = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
 
@@ -176,6 +177,8 @@ def render_comparison(comparison: Comparison, *, lang: str = "en") -> str:
         sections.append(_doses(comparison, tr))
     if comparison.agreement:
         sections.append(_agreement(comparison, tr))
+    if comparison.command:
+        sections.append(Section(tr.t("provenance.command"), comparison.command))
     return render_page(
         title=tr.t("compare.title"),
         question=tr.t("compare.question"),
@@ -186,7 +189,7 @@ def render_comparison(comparison: Comparison, *, lang: str = "en") -> str:
             (tr.t("fact.real"), comparison.real.name),
             (tr.t("compare.candidates"), str(len(comparison.candidates))),
             (tr.t("seed"), str(comparison.seed)),
-            (tr.t("provenance.command"), comparison.command or "–"),
+            (tr.t("fact.policy"), comparison.policy_sha256[:12]),
         ],
         sections=sections,
         version=comparison.evalsuite_version,
@@ -267,7 +270,7 @@ def _gaps(comparison: Comparison, tr: Translator) -> Section:
         [
             _name(column, tr, several),
             *(
-                f"{_gap(column, c.name)} · {column.scores[c.name].rank}"
+                f"{column.scores[c.name].rank} · {_gap(column, c.name)}"
                 for c in comparison.candidates
             ),
         ]
@@ -286,7 +289,9 @@ def _trade(comparison: Comparison, tr: Translator) -> Section:
     figure = Figure(
         [
             {
-                "type": "scatter", "mode": "markers+text", "textposition": "top center",
+                "type": "scatter", "mode": "markers+text",
+                # Candidates that are much alike lie close: their names go different ways.
+                "textposition": [_SIDES[k % len(_SIDES)] for k in range(len(group))],
                 "x": [c.fidelity for c in group], "y": [c.coverage for c in group],
                 "text": [plain(c.name, 30) for c in group],
                 "name": tr.t("compare.front" if on else "compare.behind"),

@@ -148,7 +148,7 @@ def render_html(
         maps, galleries, thumbnails or {}, max(0, min(THUMBNAILS_BYTES, left)), notes
     )
     left -= len(encode(thumbs))
-    sounds = embed_clips(galleries, clips or {}, max(0, min(CLIPS_BYTES, left)), notes)
+    sounds = embed_clips(maps, galleries, clips or {}, max(0, min(CLIPS_BYTES, left)), notes)
     data["notes"] = notes
     return template.render(
         **context, notes=notes, data=encode(data), thumbs=encode(thumbs), clips=encode(sounds)

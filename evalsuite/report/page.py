@@ -5,6 +5,7 @@ Like the gap report it is one file that may load nothing, and text from data is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 ROWS = 500
 """A table shows at most so many rows, and says how many there are."""
+
+_NUMBER = re.compile(r"[−-]?\d[\d,]*(\.\d+)?\s?%?")
+"""What is set like a number, on the right, although it came as text."""
 
 _LONG = 60
 """A table with a longer text becomes a list on a narrow screen."""
@@ -174,11 +178,14 @@ def _block(block: Block, draw: Any, tr: Translator) -> dict[str, Any]:
     if isinstance(block, Link):
         return {"kind": "link", "text": clean(block.text, 100), "href": block.href}
     rows = [[_cell(cell, tr) for cell in row] for row in block.rows[:ROWS]]
+    numeric = [all(cell["number"] for cell in column) for column in zip(*rows, strict=True)]
     total = block.total if block.total is not None else len(block.rows)
     return {
         "kind": "table",
         "long": any(len(cell["text"]) > _LONG for row in rows for cell in row),
-        "columns": [clean(c, 100) for c in block.columns],
+        "columns": [
+            (clean(c, 100), bool(numeric) and numeric[k]) for k, c in enumerate(block.columns)
+        ],
         "rows": rows,
         "left_out": max(0, total - len(rows)),
         "total": total,
@@ -196,6 +203,7 @@ def _cell(cell: Cell, tr: Translator) -> dict[str, Any]:
         shown |= {"text": number(cell), "number": True}
     else:
         shown["text"] = clean(cell, 400)
+        shown["number"] = shown["text"] == "–" or bool(_NUMBER.fullmatch(shown["text"]))
     return shown
 
 

@@ -53,6 +53,7 @@ def redact_result(result: GateResult) -> GateResult:
                             "sample": sample(p.side, p.sample),
                             "group": p.group
                             and groups.setdefault(p.group, f"group-{len(groups) + 1}"),
+                            "text": None,
                         }
                     )
                     for p in m.points

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..gate.findings import WORST_FIRST, Status
 from .i18n import catalogue
-from .text import clean, number
+from .text import clean, number, p_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         EmbeddingMap,
         Finding,
         Gallery,
+        GalleryItem,
         GateResult,
         Message,
         Reason,
@@ -38,11 +39,13 @@ HEAT = (0.02, 0.05, 0.1, 0.2)
 """Gaps, as shares of the real variance, from which a cell is a step darker."""
 TEXT = 240
 """Characters of a text that a gallery shows."""
+MAP_TEXT_BYTES = 300_000
 ALIGNED_WORDS = 60
 THUMBNAIL_BYTES = 100_000
 LEARNING = 6
 HOPS = 12
-GALLERIES = 12
+GALLERIES = 30
+GALLERIES_BYTES = 600_000
 GALLERY_ITEMS = 48
 ATTRIBUTES = 48
 ATTRIBUTE_VALUES = 1_000
@@ -323,6 +326,18 @@ def maps_view(maps: Iterable[EmbeddingMap], notes: list[Note]) -> list[dict[str,
     all_maps = list(maps)[:20]
     quota = POINTS // max(1, len(all_maps))
     views = []
+    spent = 0
+    texts: list[bool] = []
+
+    def told(text: str | None) -> str | None:
+        nonlocal spent
+        if text is None:
+            return None
+        tidy = clean(text, TEXT)
+        spent += size(tidy)
+        texts.append(spent <= MAP_TEXT_BYTES)
+        return tidy if texts[-1] else None
+
     for m in all_maps:
         points = m.points
         if len(points) > quota:
@@ -344,45 +359,53 @@ def maps_view(maps: Iterable[EmbeddingMap], notes: list[Note]) -> list[dict[str,
                 "group": [p.group and clean(p.group, 60) for p in points],
                 "covered": [None if p.covered is None else int(p.covered) for p in points],
                 "score": [_round(p.score, 4) for p in points],
+                "said": [told(p.text) for p in points],
                 "keys": [(p.side, p.sample) for p in points],
             }
         )
+    if not all(texts):
+        notes.append(("note.map_texts", {"shown": sum(texts), "total": len(texts)}))
     return views
 
 
 def galleries_view(galleries: Iterable[Gallery], notes: list[Note]) -> list[dict[str, Any]]:
-    """Give the galleries, each with at most :data:`GALLERY_ITEMS` items."""
+    """Give the galleries, each with at most :data:`GALLERY_ITEMS` items, as the bytes allow."""
     views = []
+    spent = 0
     for g in list(galleries)[:GALLERIES]:
-        if len(g.items) > GALLERY_ITEMS:
-            notes.append(("note.gallery", {"shown": GALLERY_ITEMS, "total": len(g.items)}))
-        views.append(
-            {
-                "id": clean(g.id, 80),
-                "encoder": clean(g.encoder, 120),
-                "items": [
-                    {
-                        "side": i.side,
-                        "name": clean(i.sample, 160),
-                        "score": _round(i.score, 5),
-                        "text": clean(i.score_text, 160),
-                        "label": i.label and clean(i.label, 80),
-                        "partner_side": i.partner_side,
-                        "partner": i.partner and clean(i.partner, 160),
-                        "said": i.text and clean(i.text, TEXT),
-                        "partner_said": i.partner_text and clean(i.partner_text, TEXT),
-                        "alignment": [
-                            [op, clean(wanted, 60), clean(heard, 60)]
-                            for op, wanted, heard in i.alignment[:ALIGNED_WORDS]
-                        ],
-                        "key": (i.side, i.sample),
-                        "partner_key": i.partner and (i.partner_side, i.partner),
-                    }
-                    for i in g.items[:GALLERY_ITEMS]
-                ],
-            }
-        )
+        items: list[dict[str, Any]] = []
+        for item in g.items[:GALLERY_ITEMS]:
+            view = _gallery_item(item)
+            spent += size(view)
+            if spent > GALLERIES_BYTES:
+                break
+            # Only until pictures and recordings are found by them.
+            view["key"] = (item.side, item.sample)
+            view["partner_key"] = item.partner and (item.partner_side, item.partner)
+            items.append(view)
+        if len(items) < len(g.items):
+            notes.append(("note.gallery", {"shown": len(items), "total": len(g.items)}))
+        views.append({"id": clean(g.id, 80), "encoder": clean(g.encoder, 120), "items": items})
     return views
+
+
+def _gallery_item(item: GalleryItem) -> dict[str, Any]:
+    return {
+        "side": item.side,
+        "name": clean(item.sample, 160),
+        "score": _round(item.score, 5),
+        "text": clean(item.score_text, 160),
+        "label": item.label and clean(item.label, 80),
+        "percentile": _round(item.percentile, 3),
+        "partner_side": item.partner_side,
+        "partner": item.partner and clean(item.partner, 160),
+        "said": item.text and clean(item.text, TEXT),
+        "partner_said": item.partner_text and clean(item.partner_text, TEXT),
+        "alignment": [
+            [op, clean(wanted, 60), clean(heard, 60)]
+            for op, wanted, heard in item.alignment[:ALIGNED_WORDS]
+        ],
+    }
 
 
 def slices_view(result: GateResult, notes: list[Note]) -> dict[str, Any]:
@@ -420,7 +443,7 @@ def _heat(finding: Finding | None) -> dict[str, Any] | None:
         "gap": number(finding.gap),
         "interval": f"{number(ci.low)} – {number(ci.high)}" if ci else "",
         "n": f"{finding.n_real} / {finding.n_synthetic}",
-        "p": finding.p_adjusted,
+        "p": p_value(finding.p_adjusted),
     }
 
 
@@ -546,7 +569,6 @@ def embed_thumbnails(
         order = sorted(range(len(rank)), key=lambda i: (view["covered"][i] != 0, rank[i]))
         thumbs = dict(zip(order, (embed(view["keys"][i]) for i in order), strict=True))
         view["thumb"] = [thumbs[i] for i in range(len(order))]
-        del view["keys"]
     if len(uris) < wanted:
         notes.append(("note.thumbnails", {"shown": len(uris), "total": wanted}))
     return uris
@@ -566,14 +588,15 @@ def _sound_type(data: bytes) -> str | None:
 
 
 def embed_clips(
+    maps: list[dict[str, Any]],
     galleries: list[dict[str, Any]],
     clips: Mapping[tuple[str, str], bytes],
     budget: int,
     notes: list[Note],
 ) -> list[str]:
-    """Give data URIs within ``budget`` bytes, and put their places into the galleries.
+    """Give data URIs within ``budget`` bytes, and put their places into the maps and galleries.
 
-    The keys of the samples are taken out of the galleries: nothing needs them afterwards.
+    The keys of the samples are taken out of both: nothing needs them afterwards.
     """
     uris: list[str] = []
     place: dict[tuple[str, str], int | None] = {}
@@ -598,6 +621,8 @@ def embed_clips(
         for item in gallery["items"]:
             item["clip"] = embed(item.pop("key"))
             item["partner_clip"] = embed(item.pop("partner_key"))
+    for view in maps:
+        view["clip"] = [embed(key) for key in view.pop("keys")]
     if len(uris) < wanted:
         notes.append(("note.clips", {"shown": len(uris), "total": wanted}))
     return uris

@@ -135,6 +135,57 @@ def test_the_commands_know_it_and_the_result_names_it(site: Path, tmp_path: Path
     assert found["tolerance"] == 0.5
 
 
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sets of noise: alike, and one and two steps brighter."""
+    home = tmp_path_factory.mktemp("noisy")
+    rng = np.random.default_rng(5)
+    for name, brighter, n in (("real", 0, 80), ("same", 0, 40), ("far", 60, 40), ("near", 20, 40)):
+        (home / name).mkdir()
+        for i in range(n):
+            pixels = rng.integers(60, 160, (20, 20, 3)) + brighter
+            Image.fromarray(pixels.astype(np.uint8)).save(home / name / f"{i:02d}.png")
+    (home / "policy.yaml").write_text(POLICY)
+    return home
+
+
+def test_a_leaderboard_has_a_column_for_its_metric(site: Path, noisy: Path) -> None:
+    done = run(
+        "evalsuite.cli", "compare", "real", "far", "same", "near", "--policy", "policy.yaml",
+        "--dose", "60", "--dose", "0", "--dose", "20", "--out", "board",
+        site=site, cwd=noisy,
+    )  # fmt: skip
+    assert done.returncode in (0, 1, 4), done.stderr
+    found = json.loads((noisy / "board" / "comparison.json").read_text("utf-8"))
+    (column,) = [c for c in found["columns"] if c["metric"] == "mean_shift"]
+    assert (column["encoder"], column["higher_is_better"]) == ("grey_pixels", False)
+    scores = column["scores"]
+    assert scores["same"]["gap"] < scores["near"]["gap"] < scores["far"]["gap"]
+    assert scores["same"]["rank"] < scores["far"]["rank"]
+    assert (scores["far"]["rank_low"], scores["far"]["rank_high"]) == (3, 3)
+    assert column["monotone"] == 1.0
+    assert found["agreement"]["image/grey_pixels/mean_shift"]["image/grey_pixels/kid"] is not None
+    for name in ("leaderboard.csv", "leaderboard.md", "leaderboard.tex", "comparison.html"):
+        written = (noisy / "board" / name).read_text("utf-8")
+        assert "mean_shift" in written.replace("\\", ""), name
+
+
+def test_a_correction_is_judged_by_its_metric(site: Path, noisy: Path) -> None:
+    done = run(
+        "evalsuite.cli", "correct", "real", "far", "--policy", "policy.yaml", "--out", "corrected",
+        site=site, cwd=noisy,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads((noisy / "corrected" / "correction.json").read_text("utf-8"))
+    judged = {
+        (c["encoder"], c["second"]): c for c in found["comparisons"] if c["metric"] == "mean_shift"
+    }
+    assert {second for _, second in judged} == {False, True}
+    own = judged["grey_pixels", False]
+    assert own["before"] > 1
+    assert (own["outcome"], own["unit"]) == ("smaller", "real standard deviations")
+
+
 def test_nothing_is_imported_unless_it_is_named(offered) -> None:
     code = (
         "import builtins; builtins.loud = getattr(builtins, 'loud', 0) + 1; raise OSError('bang')"

@@ -440,6 +440,44 @@ def test_the_command_can_be_copied(chromium: Any, reports: Any) -> None:
         assert view.page.evaluate("navigator.clipboard.readText()") == result.command
 
 
+def test_the_map_shows_texts_and_plays_recordings(
+    chromium: Any, make_result: Any, tmp_path: Path
+) -> None:
+    """On a phone too: the player once made the page wider than the screen."""
+    import numpy as np
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(8000), 16000, format="OGG", subtype="VORBIS")
+    result = make_result("fail", points=40)
+    (shown,) = result.maps
+    points = tuple(p.model_copy(update={"text": f"<b>{p.sample}"}) for p in shown.points)
+    items = tuple(i.model_copy(update={"percentile": 2.5}) for i in result.galleries[1].items)
+    result = result.model_copy(
+        update={
+            "maps": (shown.model_copy(update={"points": points}),),
+            "galleries": (result.galleries[1].model_copy(update={"items": items}),),
+        }
+    )
+    clips = {(i.side, i.sample): buffer.getvalue() for i in items}
+    file = write_outputs(result, tmp_path, clips=clips)[1]
+    with opened(chromium, file, PHONE) as view:
+        page = view.page
+        card = page.locator("#map-card")
+        page.focus("#plot-map")
+        for _ in range(60):
+            if card.locator("audio").count():
+                break
+            page.keyboard.press("ArrowRight")
+        assert str(card.locator("audio").get_attribute("src")).startswith("data:audio/ogg")
+        assert card.locator("q.said").inner_text() == "<b>" + card.locator("h3").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert "percentile 2.5" in page.locator(".shot figcaption").first.inner_text()
+        page.select_option("#f-modality", label="images")
+        found = sum(f.modality == "image" for f in result.findings)
+        assert page.locator("#f-count").inner_text().startswith(f"{found} of")
+
+
 def test_galleries_show_pairs_side_by_side(chromium: Any, reports: Any) -> None:
     result, file = reports("fail", hostile=True)
     with opened(chromium, file) as view:

@@ -391,9 +391,18 @@ def test_a_huge_result_stays_under_the_bound(
     slices = tuple(
         finding.model_copy(update={"slice": f"{i} " + "長い名前" * 60}) for i in range(40_000)
     )
+    long = "長い説明文" * 200
+    (shown,) = result.maps
+    told = tuple(p.model_copy(update={"text": long}) for p in shown.points)
+    shelf = result.galleries[1]
+    items = tuple(
+        i.model_copy(update={"text": long, "partner_text": long}) for i in shelf.items * 3
+    )
     result = result.model_copy(
         update={
             "findings": result.findings + slices,
+            "maps": (shown.model_copy(update={"points": told}),),
+            "galleries": (shelf.model_copy(update={"items": items}),) * 40,
             "attributes": {
                 f"a{i}": {"real": tuple(j / 7 for j in range(5000)), "synthetic": (1.0, 2.0)}
                 for i in range(60)
@@ -407,7 +416,8 @@ def test_a_huge_result_stays_under_the_bound(
     page = html.document_fromstring(text)
     said = {note[0]: note[1] for note in json.loads(page.get_element_by_id("data").text)["notes"]}
     assert set(said) >= {
-        "note.findings", "note.details", "note.points", "note.thumbnails", "note.attributes"
+        "note.findings", "note.details", "note.points", "note.thumbnails", "note.attributes",
+        "note.map_texts", "note.gallery",
     }  # fmt: skip
     assert said["note.points"] == {"shown": 4000, "total": 12000}
     assert 0 < said["note.thumbnails"]["shown"] < said["note.thumbnails"]["total"]

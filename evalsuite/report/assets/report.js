@@ -107,6 +107,8 @@
       ? el("div", { class: "blank" }, t("card.nothumb"))
       : el("img", { src: THUMBS[thumb], alt: name });
   }
+  const player = (clip, name) =>
+    clip === null || clip === undefined ? null : el("audio", { controls: "", preload: "none", src: CLIPS[clip], "aria-label": name });
   const pair = (term, value) =>
     value === null || value === undefined || value === "–"
       ? null
@@ -134,6 +136,7 @@
     { id: "p", numeric: true, value: (i) => C.p[i] },
     { id: "n", numeric: true, value: (i) => Number(code("n", i).split(",")[0]) },
   ];
+  const FILTERS = ["status", "modality", "kind", "encoder", "slice"];
   const table = { order: [], page: 0, sort: null, down: false, open: new Set(), target: null };
   let haystack = null;
 
@@ -149,7 +152,7 @@
   function refilter() {
     if (!haystack) searchText();
     const words = $("f-search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const picks = ["status", "kind", "encoder", "slice"].map((c) => [c, $("f-" + c).value]).filter(([, v]) => v !== "");
+    const picks = FILTERS.map((c) => [c, $("f-" + c).value]).filter(([, v]) => v !== "");
     const found = [];
     for (let i = 0; i < rows; i++) {
       if (picks.every(([c, v]) => C[c][i] === Number(v)) && words.every((w) => haystack[i].includes(w))) found.push(i);
@@ -181,6 +184,7 @@
     const present = new Set(C.status);
     options($("f-status"), any, D.statuses.map((s, k) => [k, t("status." + s)]).filter(([k]) => present.has(k)));
     options($("f-kind"), any, F.codes.kind.map((k, i) => [i, text("kind." + k, k)]));
+    options($("f-modality"), any, F.codes.modality.map((m, i) => [i, place(m)]));
     options($("f-encoder"), any, F.codes.encoder.map((e, i) => [i, e || "–"]));
     // a list of thousands helps nobody: the search finds the others
     options($("f-slice"), any, F.codes.slice.slice(0, 200).map((s, i) => [i, short(sliceName(s), 60)]));
@@ -235,7 +239,7 @@
     } },
       cell("status", toggle),
       cell("metric", metricName(code("metric", i)), encoder ? el("small", {}, data(encoder)) : null),
-      cell("slice", data(sliceName(slice))),
+      cell("slice", data(code("metric", i) === "chain_loss" ? hopName(slice) : sliceName(slice))),
       cell("value", number(C.value[i]), code("unit", i) ? el("small", {}, data(term(code("unit", i)))) : null),
       gap === "–" ? cell("share", gap) : cell("share", gauge(i, s), el("small", {}, data(gap))),
       cell("times_chance", C.ratio[i] === null ? "–" : number(C.ratio[i]) + " ×"),
@@ -598,7 +602,7 @@
   }
 
   // the map
-  const map = { index: 0, shown: [], at: null };
+  const map = { index: 0, shown: [], at: null, kept: false };
   const standsOut = (m, i) => m.covered[i] === 0;
   function drawMapFilters() {
     if (!D.maps.length) return;
@@ -629,6 +633,7 @@
     }
     map.shown = groups.flat().sort((a, b) => m.x[a] - m.x[b]);
     map.at = null;
+    map.kept = false;
     const along = m.explained || [null, null]; // UMAP's axes are no directions
     $("map-umap").hidden = m.explained !== null;
     $("map-lead").textContent = m.explained ? t("map.lead", { method: m.method, x: along[0], y: along[1] }) : t("map.lead.umap");
@@ -649,9 +654,14 @@
     const plot = $("plot-map");
     if (!plot.dataset.bound) {
       plot.dataset.bound = "yes";
-      const see = (event) => showPoint(event.points[0].customdata);
-      plot.on("plotly_hover", see);
-      plot.on("plotly_click", see);
+      // A click keeps a sample in the card, so that the way to its player does not lead past others.
+      plot.on("plotly_hover", (event) => { if (!map.kept) showPoint(event.points[0].customdata); });
+      plot.on("plotly_click", (event) => {
+        const i = event.points[0].customdata;
+        if (typeof i !== "number") return;
+        map.kept = !(map.kept && map.at === i);
+        showPoint(i);
+      });
       plot.addEventListener("keydown", (event) => {
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
         if (!step || !map.shown.length) return;
@@ -670,9 +680,11 @@
     const side = m.side[i] === "r" ? "real" : "synthetic";
     map.at = i;
     $("map-card").replaceChildren(...[
-      picture(m.thumb[i], m.name[i]),
+      m.said[i] && m.thumb[i] === null ? null : picture(m.thumb[i], m.name[i]),
       el("p", { class: "side" }, el("span", { class: "dot " + side }), t("role." + side)),
       el("h3", {}, data(m.name[i])),
+      player(m.clip[i], m.name[i]),
+      m.said[i] ? el("q", { class: "said" }, data(m.said[i])) : null,
       el("dl", { class: "rows" },
         pair(t("card.label"), m.label[i] === null ? null : data(m.labels[m.label[i]])),
         pair(t("card.group"), m.group[i] ? data(m.group[i]) : null),
@@ -702,12 +714,17 @@
           : null);
     }));
   }
+  /** A sample's score in words; with what share of real samples lie as near to another, where known. */
+  function scoreWords(gallery, item) {
+    const rank = "gallery." + gallery + ".rank";
+    return t(has(rank) && typeof item.percentile === "number" ? rank : "gallery." + gallery + ".score", { score: item.score ?? "–", rank: item.percentile ?? "–" });
+  }
   function drawShot(g, item, pairs) {
-    const said = has("gallery." + g.id + ".score") ? t("gallery." + g.id + ".score", { score: item.score ?? "–" }) : item.text;
+    const said = has("gallery." + g.id + ".score") ? scoreWords(g.id, item) : item.text;
     const one = (side, name, thumb, clip, said) => el("div", {},
       el("span", { class: "tag" }, el("span", { class: "dot " + side }), t("role." + side)),
       said && thumb === null ? null : picture(thumb, name),
-      clip === null || clip === undefined ? null : el("audio", { controls: "", preload: "none", src: CLIPS[clip], "aria-label": name }),
+      player(clip, name),
       said ? el("q", { class: "said" }, data(said)) : null,
       el("span", { class: "who", title: name }, data(name.split("/").pop())));
     const words = (item.alignment || []).map(([op, wanted, heard]) => el("span", { class: "word " + op, title: t("align." + op) },
@@ -734,6 +751,11 @@
       return { finding: keyOf(i), status: status(i), gap: C.gap[i], gap_low: ci[0], gap_high: ci[1], tolerance: C.tolerance[i], min_detectable_gap: d.mdg,
         matched: d.matched, floor_q05: floor.q05, floor_median: floor.median, floor_q95: floor.q95 };
     }),
+    slices: () => C.status.map((_, i) => i).filter((i) => code("slice", i) !== WHOLE && code("kind", i) === "distribution" && C.gap[i] !== null).map((i) => {
+      const [low, high] = F.details[i]?.ci || [];
+      const [real, synthetic] = code("n", i).split(",").map(Number);
+      return { slice: code("slice", i), modality: code("modality", i), encoder: code("encoder", i), metric: code("metric", i), gap: C.gap[i], gap_low: low, gap_high: high, p_adjusted: C.p[i], n_real: real, n_synthetic: synthetic };
+    }),
     nulls: () => nullRows().flatMap((i) => [["observed", F.details[i].null.observed], ...F.details[i].null.values.map((v) => ["permuted", v])].map(([what, value]) => ({ finding: keyOf(i), what, value }))),
     power: () => powerRows().map((i) => ({ finding: keyOf(i), gap: C.gap[i], tolerance: C.tolerance[i], smallest_gap: F.details[i].mdg, n: samples(i), n_for_half_the_tolerance: toSeeHalf(i) })),
     learning: () => D.learning.flatMap((found) => found.curve.map((point) => ({ modality: found.modality, encoder: found.encoder, trained_on: found.trained_on, tested_on: found.tested_on, ...point }))),
@@ -741,7 +763,7 @@
     attributes: () => D.attributes.flatMap((a) => ["real", "synthetic"].flatMap((side) => a[side].map((value) => ({ attribute: a.name, side, value })))),
     map: () => { const m = D.maps[map.index]; return m.name.map((sample, i) => ({ side: m.side[i] === "r" ? "real" : "synthetic", sample, x: m.x[i], y: m.y[i],
       label: m.label[i] === null ? null : m.labels[m.label[i]], group: m.group[i], covered: m.covered[i] === null ? null : Boolean(m.covered[i]), score: m.score[i] })); },
-    galleries: () => D.galleries.flatMap((g) => g.items.map((item, rank) => ({ gallery: g.id, encoder: g.encoder, rank: rank + 1, side: item.side, sample: item.name, score: item.score,
+    galleries: () => D.galleries.flatMap((g) => g.items.map((item, rank) => ({ gallery: g.id, encoder: g.encoder, rank: rank + 1, side: item.side, sample: item.name, score: item.score, percentile: item.percentile,
       partner_side: item.partner_side, partner: item.partner, label: item.label, text: item.said, partner_text: item.partner_said }))),
   };
   function csv(list) {
@@ -814,7 +836,7 @@
   form.addEventListener("reset", () => { table.target = null; setTimeout(refilter); });
   let typing = 0;
   $("f-search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(refilter, 120); });
-  for (const name of ["status", "kind", "encoder", "slice"]) $("f-" + name).addEventListener("change", refilter);
+  for (const name of FILTERS) $("f-" + name).addEventListener("change", refilter);
   for (const [id, step] of [["f-previous", -1], ["f-next", 1]]) {
     $(id).addEventListener("click", () => { table.page += step; drawTable(); document.querySelector("table.findings").scrollIntoView({ block: "nearest" }); });
   }
