@@ -570,7 +570,8 @@
     box.replaceChildren(...D.attributes.filter((a) => !identical.includes(a)).map((a, k) => {
       const plot = el("div", { class: "plot", id: "plot-attribute-" + k, role: "img", "aria-label": shiftWords(a) });
       waiting.set(plot, a);
-      const effect = a.shift === null ? "" : (a.shift > 0 ? "+" : "") + number(a.shift) + " sd";
+      const shift = Math.abs(a.shift) < 1e-6 ? 0 : a.shift; // what is left of a sum in floats is no shift
+      const effect = a.shift === null ? "" : (shift > 0 ? "+" : "") + number(shift) + " sd";
       return el("article", { class: "attribute", "data-attribute": a.name },
         el("h3", {}, el("span", {}, metricName(a.name)), el("b", { class: "s-" + a.status }, effect)),
         el("p", {}, shiftWords(a)), plot);
