@@ -247,7 +247,7 @@ def principal_components(z: Floats, k: int, seed: int) -> tuple[Floats, Floats, 
     return (scores * values * sign)[:, :k], variance[:k], total
 
 
-def _subset(
+def random_rows(
     n: int, limit: int, groups: npt.NDArray[np.int64] | None, seed: int
 ) -> npt.NDArray[Any]:
     """Rows that enter the pairwise statistics: all, or whole random groups up to ``limit``."""
@@ -446,7 +446,7 @@ def measure(
         for g in (groups_real, groups_synthetic)
     ]
     rows = [
-        _subset(len(x), settings.max_samples, c, s)
+        random_rows(len(x), settings.max_samples, c, s)
         for x, c, s in zip((real, synthetic), codes, seeds, strict=False)
     ]
     a, b = real[rows[0]], synthetic[rows[1]]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..gate.findings import Finding, Gallery, GalleryItem, Interval, Message
+from .calibrate import random_rows
 from .explain import GALLERY_ITEMS, shortened
 
 if TYPE_CHECKING:
@@ -122,13 +125,19 @@ def _mauve(part: Part, policy: Policy, shared: dict[str, Any]) -> list[Finding]:
     info = part.left.infos[0]
     if part.smallest < MAUVE_TEXTS:
         return []
+    features, groups = [], []
+    for side, given in zip((part.left, part.right), part.groups, strict=True):
+        codes = None if given is None else np.unique(given, return_inverse=True)[1]
+        rows = random_rows(len(side), policy.calibration.max_samples, codes, policy.seed)
+        features.append(side.features[info.id][rows])
+        groups.append(None if given is None else [given[i] for i in rows])
+    shared = {**shared, "n_real": len(features[0]), "n_synthetic": len(features[1])}
     found = mauve(
-        part.left.features[info.id],
-        part.right.features[info.id],
+        *features,
         ci=True,
         level=policy.calibration.confidence,
-        groups_real=part.groups[0],
-        groups_synthetic=part.groups[1],
+        groups_real=groups[0],
+        groups_synthetic=groups[1],
         seed=policy.seed,
     )
     ci = found.ci

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -241,7 +242,9 @@ def utility_tests(
     Intervals are percentile bootstraps over test items (groups, where given), with the trained
     probes held: they say how sure the score on *such* test data is, not how another draw of
     training data would do. Where all resamples agree (every answer is right), they end at the
-    one-sided Clopper-Pearson bound for the number of independent test items.
+    one-sided Clopper-Pearson bound for the number of independent test items. The interval of a
+    difference between two probes reaches at least as far as a normal one whose variance has that of
+    Agresti and Min's pseudo-observations added: few items answered differently say little.
 
     TSTR and TRTR each use all of their training data; compare their ``n_train``. Probes cannot see
     what the encoder does not keep, and a probe may be content with synthetic data that would not
@@ -252,7 +255,8 @@ def utility_tests(
     Esteban, Hyland & Rätsch 2017, Real-valued (medical) time series generation with recurrent
     conditional GANs (TSTR, TRTS). Ravuri & Vinyals 2019, Classification accuracy score for
     conditional generative models, NeurIPS. Field & Welsh 2007, Bootstrapping clustered data,
-    JRSS B.
+    JRSS B. Agresti & Min 2005, Simple improved confidence intervals for comparing matched
+    proportions, Statistics in Medicine.
     """
     if not probes or not set(probes) <= set(get_args(Probe)):
         raise ValueError(f"probes must be some of {get_args(Probe)}, got {tuple(probes)}")
@@ -451,16 +455,28 @@ class _Test:
         high: float = 1.0,
         units: int | None = None,
         level: float | None = None,
+        difference: float = 0.0,
     ) -> Interval:
-        """Percentile interval of ``values[1:]`` around ``values[0]``, kept within low and high."""
+        """Percentile interval of ``values[1:]`` around ``values[0]``, kept within low and high.
+
+        For a multiple of a difference between two probes on the same items give the factor: two
+        that answer alike on all but a few items of a small test may not do so on others.
+        """
         level = self.level if level is None else level
         tail = (1 - level) / 2
+        n = units or self.units
         resampled = values[1:][np.isfinite(values[1:])]
         if resampled.size and np.ptp(resampled) > 0:
             a, b = np.quantile(resampled, [tail, 1 - tail])
+            if difference:
+                # What resamples show, and Agresti and Min's error where no answer differs.
+                se = float(np.hypot(resampled.std(), difference / (n + 2)))
+                least = se * NormalDist().inv_cdf(1 - tail)
+                a = min(a, max(low, float(values[0]) - least))
+                b = max(b, min(high, float(values[0]) + least))
             return Interval(float(a), float(b), level, "bootstrap-percentile")
         # No spread is no certainty: n right answers in a row allow for this much error.
-        room = 1 - tail ** (1 / (units or self.units))
+        room = (1 - tail ** (1 / n)) * max(difference, 1.0)
         return Interval(
             max(low, float(values[0]) - room),
             min(high, float(values[0]) + room),
@@ -512,6 +528,7 @@ def _utility(
                 a[:, c] - b[:, c],
                 units=int((test.total[:, c] > 0).sum()),
                 level=together,
+                difference=1.0,
             ),
             n_test=int(test.total[:, c].sum()),
             n_synthetic=int(synthetic[c]),
@@ -527,7 +544,7 @@ def _utility(
             interval=(
                 Interval(0.0, 0.0, test.level, "by definition")
                 if n == 0
-                else test.interval(v - grown[0])
+                else test.interval(v - grown[0], difference=1.0)
             ),
         )
         for n, v in zip(sizes, grown, strict=True)
@@ -536,11 +553,12 @@ def _utility(
     last = len(sizes) - 1
     half = int(np.argmin([abs(n - sizes[last] / 2) for n in sizes[:last]]))
     if sizes[half] > 0:
-        slope = (grown[last] - grown[half]) / np.log(sizes[last] / sizes[half])
-        ahead = slope * np.log1p(step / sizes[last])
+        factor = float(np.log1p(step / sizes[last]) / np.log(sizes[last] / sizes[half]))
+        ahead = (grown[last] - grown[half]) * factor
     else:
         # One point only: its gain per sample, which overstates what comes after.
-        ahead = (grown[last] - grown[0]) * step / sizes[last]
+        factor = step / sizes[last]
+        ahead = (grown[last] - grown[0]) * factor
     return ProbeUtility(
         value=float(tstr[0] / trtr[0]),
         interval=test.interval(tstr / trtr, low=0.0, high=np.inf),
@@ -549,5 +567,7 @@ def _utility(
         trtr=scores[2],
         classes=tuple(sorted(classes, key=lambda c: (c.difference, c.label))),
         curve=tuple(points),
-        next_gain=NextGain(value=float(ahead[0]), interval=test.interval(ahead), step=step),
+        next_gain=NextGain(
+            value=float(ahead[0]), interval=test.interval(ahead, difference=factor), step=step
+        ),
     )

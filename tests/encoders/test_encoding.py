@@ -288,8 +288,17 @@ def test_all_code_behind_the_properties_is_in_their_key(modality: str) -> None:
 
 
 def test_features_of_sound_depend_on_how_it_is_decoded() -> None:
-    from evalsuite.encoders import asr, audiofolder, speech
+    from evalsuite.encoders import asr, audiofolder, onnxfile, speech
     from evalsuite.encoders.base import code_version
 
-    for module in (asr, audiofolder, speech):
-        assert code_version("evalsuite.data.audio", module.__name__) == module._CODE
+    network = ("evalsuite.encoders.mel", "evalsuite.encoders.onnxfile")
+    of_files = (
+        "evalsuite.data.images",
+        "evalsuite.encoders.audiofolder",
+        "evalsuite.encoders.image",
+    )
+    for module, others in (
+        (asr, ()), (audiofolder, ()), (speech, network), (onnxfile, (*of_files, network[0])),
+    ):  # fmt: skip
+        used = ("evalsuite.data.audio", *others, module.__name__)
+        assert code_version(*used) == module._CODE

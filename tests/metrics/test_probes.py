@@ -209,6 +209,20 @@ def test_groups_widen_the_interval_and_make_it_cover() -> None:
     assert covered["rows"] < 0.7 * runs
 
 
+def test_probes_that_answer_nearly_alike_may_not_do_so_on_other_items() -> None:
+    # Resamples of one item that differs show a gain of one sign; so small a test cannot tell.
+    test = _Test(np.repeat([0, 1], 50), None, 2, 400, 0.95, 0)
+    gain = test.balanced(np.ones(100)) - test.balanced(np.arange(100) != 3)
+    assert gain[0] == pytest.approx(0.01)
+    assert test.interval(gain).low >= 0
+    told = test.interval(gain, difference=1.0)
+    assert told.low < -0.01
+    assert told.high > 0.03
+    # What is said ahead is a multiple of the difference, and so is its error.
+    ahead = test.interval(2.5 * gain, difference=2.5)
+    assert ahead.high - ahead.low == pytest.approx(2.5 * (told.high - told.low))
+
+
 def test_all_right_is_not_certain() -> None:
     got = _Test(np.zeros(30, int), None, 1, 100, 0.95, 0).score(np.ones(30), 5)
     assert got.value == got.interval.high == 1.0

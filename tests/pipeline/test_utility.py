@@ -22,7 +22,8 @@ DIM = 60
 
 def encoded(x: Any, labels: list[str | None]) -> Any:
     samples = [
-        SimpleNamespace(id=f"s{i}", label=label, group=None) for i, label in enumerate(labels)
+        SimpleNamespace(id=f"s{i}", label=label, group=None, text=None)
+        for i, label in enumerate(labels)
     ]
     return SimpleNamespace(
         samples=samples, features={"e": x.astype(np.float32)}, infos=[SimpleNamespace(id="e")]

@@ -402,6 +402,8 @@ def test_ctrl_c_ends_it_and_until_then_it_listens_on_loopback_alone(
                  "--engine", "ray", "--workers", "2"],
                 cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
                 start_new_session=True,
+                # A job in the background inherits from its shell that SIGINT is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
                 env={**{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
                      "TMPDIR": temporary, "EVALSUITE_CACHE": str(tmp_path / "cache")},
             )  # fmt: skip
