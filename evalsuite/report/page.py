@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ROWS = 500
 """A table shows at most so many rows, and says how many there are."""
 
-_NUMBER = re.compile(r"[−-]?\d[\d,]*(\.\d+)?\s?%?")
-"""What is set like a number, on the right, although it came as text."""
+_NUMBER = re.compile(r"(< )?[−-]?\d[\d,]*(\.\d+)?\s?%?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+"""What is set like a number, on the right and in one line, although it came as text."""
 
 _LONG = 60
 """A table with a longer text becomes a list on a narrow screen."""

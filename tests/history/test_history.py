@@ -146,6 +146,8 @@ def test_other_real_data_and_other_weights_are_told(
     assert trend.delta is not None
     assert (trend.delta.same_real, trend.delta.same_weights) == (False, False)
     page = render_history(runs, store.findings(runs), reasons=store.reasons(runs[-1]), today=TODAY)
+    # A time is one word, as a number is: broken at its hyphens it pushed the table's end away.
+    assert f'<td class="num"><bdi>{runs[-1].began}</bdi></td>' in page
     assert "other weights: not comparable" in page
     assert "No change beyond chance" in page  # gaps of other weights are never called a change
 
