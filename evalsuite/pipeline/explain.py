@@ -316,6 +316,41 @@ def embedding_map(
     )
 
 
+def same_content(left: Encoded, right: Encoded) -> list[Gallery]:
+    """Show synthetic samples that are byte for byte a real one, or another synthetic one.
+
+    Copies of real samples first, then what is repeated most. Of several with one content one is
+    shown, beside the real sample or beside the next of them.
+    """
+    real = {digest: i for i, digest in reversed(list(enumerate(left.hashes)))}
+    rows: dict[str, list[int]] = {}
+    for i, digest in enumerate(right.hashes):
+        rows.setdefault(digest, []).append(i)
+    found = [(d, who) for d, who in rows.items() if d in real or len(who) > 1]
+    found.sort(key=lambda pair: (pair[0] not in real, -len(pair[1])))
+    items = []
+    for digest, who in found[:GALLERY_ITEMS]:
+        copied = digest in real
+        other = left.samples[real[digest]] if copied else right.samples[who[1]]
+        sample = right.samples[who[0]]
+        items.append(
+            GalleryItem(
+                side="synthetic",
+                sample=sample.id,
+                score=float(len(who)),
+                score_text=f"{len(who)} with this content",
+                partner_side="real" if copied else "synthetic",
+                partner=other.id,
+                label=sample.label,
+                text=shortened(sample.text),
+                partner_text=shortened(other.text),
+            )
+        )
+    return [
+        Gallery(id="same_content", encoder="bytes", modality=right.modality, items=tuple(items))
+    ] * bool(items)
+
+
 def shortened(text: str | None, limit: int = GALLERY_TEXT) -> str | None:
     """Give as much of a text as a gallery, or the map, needs."""
     if text is None or len(text) <= limit:

@@ -45,6 +45,7 @@ from .explain import (
     embedding_map,
     explanations,
     galleries,
+    same_content,
 )
 from .external import plugins_of
 from .plan import Part, Plan, make_plan, sample_groups
@@ -269,6 +270,8 @@ def run_gate(
                 embedding_map(info.id, part.left, part.right, measured, chosen.seed, layout)
             )
             shelves.extend(galleries(info.id, part.left, part.right, measured))
+        if part.modality != "text":  # near copies, which have a gallery, hold the exact ones too
+            shelves.extend(same_content(part.left, part.right))
         with clock(f"utility {part.modality}"):
             findings.extend(utility_findings(part, chosen, remember))
         with clock(f"attributes {part.modality}"):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from evalsuite.errors import DataError
 from evalsuite.gate.findings import Status
 from evalsuite.generators import Corrupt, generate_folder
 from evalsuite.pipeline.demo import cells, write_folder
+from evalsuite.pipeline.explain import same_content
 from evalsuite.pipeline.run import run_gate
 
 N = 120
@@ -193,6 +195,24 @@ def test_copies_are_seen(sets: dict[str, Path], cache: Path) -> None:
     assert any(
         r.status is Status.WARN and "byte for byte" in r.message.text for r in result.reasons
     )
+    (shelf,) = (g for g in result.galleries if g.id == "same_content")
+    assert shelf.items
+    assert {(i.side, i.partner_side) for i in shelf.items} == {("synthetic", "real")}
+    assert all(i.sample == i.partner for i in shelf.items)
+
+
+def test_what_is_repeated_is_shown_after_what_is_copied() -> None:
+    def part(*hashes: str) -> SimpleNamespace:
+        samples = [
+            SimpleNamespace(id=f"{h}{i}", label=None, text=None) for i, h in enumerate(hashes)
+        ]
+        return SimpleNamespace(hashes=list(hashes), samples=samples, modality="image")
+
+    (shelf,) = same_content(part("a", "b"), part("c", "d", "c", "b", "e", "d", "c"))  # type: ignore[arg-type]
+    assert [(i.sample, i.partner_side, i.partner, i.score) for i in shelf.items] == [
+        ("b3", "real", "b1", 1.0), ("c0", "synthetic", "c2", 3.0), ("d1", "synthetic", "d5", 2.0),
+    ]  # fmt: skip
+    assert same_content(part("a", "b"), part("c", "d")) == []  # type: ignore[arg-type]
 
 
 def test_gate_is_a_function_and_a_package(sets: dict[str, Path]) -> None:
