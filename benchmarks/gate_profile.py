@@ -11,8 +11,6 @@ Processors' time is given beside the clock: other work on the machine lengthens 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
@@ -37,12 +35,12 @@ from PIL import Image, ImageOps
 
 from evalsuite.data import open_dataset
 from evalsuite.encoders.base import cpu_count
-from evalsuite.gate.policy import Policy
+from evalsuite.gate.policy import load_policy
 from evalsuite.pipeline.demo import cells, write_folder
 from evalsuite.pipeline.engines import open_engine
 from evalsuite.pipeline.plan import make_plan
 
-from ._machine import machine, write
+from ._machine import RESULTS, machine, write
 
 SIZES = {"image": 5_000, "audio": 1_000, "text": 25_000}
 """Samples a side."""
@@ -191,8 +189,7 @@ def recorded(modality: str, path: Path, n: int) -> list[Callable[[], object]]:
         self._model = Whisper(self._model)
 
     dataset = open_dataset(path)
-    part = type(dataset)(**{**_fields(dataset), "samples": dataset.samples[:n]})
-    policy = Policy()
+    part = dataset.part(dataset.located(dataset.samples[:n]))
     with ExitStack() as stack:
         for owner, name, new in (
             (onnxruntime.InferenceSession, "run", onnx_run),
@@ -200,17 +197,12 @@ def recorded(modality: str, path: Path, n: int) -> list[Callable[[], object]]:
             (speech._WhisperEncoder, "_load", whisper_load),
         ):
             stack.enter_context(mock.patch.object(owner, name, new))
-        plan = make_plan(
-            policy, {"real": part, "synthetic": part}, device="cpu", allow_download=False,
-            cache=None,
-        )  # fmt: skip
+        both = {"real": part, "synthetic": part}
+        policy = load_policy(None)
+        plan = make_plan(policy, both, device="cpu", allow_download=False, cache=None)
         crew = stack.enter_context(open_engine("local"))
         crew.encode(plan, modality, part, "real", cache=None, progress=False)
     return calls
-
-
-def _fields(dataset: Any) -> dict[str, Any]:
-    return {f: getattr(dataset, f) for f in dataset.__dataclass_fields__}
 
 
 def bare(modality: str, path: Path, n: int) -> dict[str, float]:
@@ -346,10 +338,12 @@ def _mib(used: resource.struct_rusage) -> float:
 def bare_process(modality: str, path: Path, n: int) -> dict[str, float]:
     said = subprocess.run(
         [sys.executable, "-m", "benchmarks.gate_profile", "bare", modality, str(path), str(n)],
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
     )
+    if said.returncode:
+        raise RuntimeError(f"bare passes of {modality}: {said.stderr[-2000:]}")
     found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
     return found
 
@@ -413,9 +407,8 @@ def beside_peers(n: int, home: Path) -> list[Cost]:
     return costs
 
 
-def page(
-    costs: Sequence[Cost], where: dict[str, dict[str, float]], peers: Sequence[Cost], load: float
-) -> str:
+def page(told: dict[str, Any]) -> str:
+    """Write what was measured: a part's costs, where its time went, and the load as it began."""
     lines = [
         "# A whole gate beside its encoders",
         "",
@@ -424,73 +417,79 @@ def page(
         "forward passes are the calls of the same run that reach a network (of some samples, "
         "scaled), run again from memory, one a core at a time, before and after the gate: no "
         "reading, decoding, resizing, spectra, tokens. Processors' time counts all cores, and "
-        f"suffers less from other work on the machine ({load:.1f} busy processes at the start, on "
-        "average).",
+        "suffers less from other work on the machine. Load: busy processes as the part began.",
         "",
         "| set | bare forward passes, s | gate, s | ratio | ratio of processors' time | at most "
-        f"{GOAL} | from the cache, s | peak memory, MiB |",
-        "|---|--:|--:|--:|--:|---|--:|--:|",
+        f"{GOAL} | from the cache, s | peak memory, MiB | load |",
+        "|---|--:|--:|--:|--:|---|--:|--:|--:|",
     ]
-    for modality in where:
-        alone, gate, again = (c for c in costs if c.modality == modality)
+    measured = {k: [Cost(**c) for c in told[k]["costs"]] for k in told}
+    for modality in (k for k in SIZES if k in told):
+        alone, gate, again = measured[modality]
         ratio = gate.processor_s / alone.processor_s
         clock = gate.seconds / alone.seconds
         lines.append(
             f"| {gate.n:,} {UNITS[modality]} | {alone.seconds:.1f} | {gate.seconds:.1f} | "
             f"{clock:.2f} | {ratio:.2f} | {'yes' if clock <= GOAL else '**no**'} | "
-            f"{again.seconds:.1f} | {gate.peak_mib:,.0f} |"
+            f"{again.seconds:.1f} | {gate.peak_mib:,.0f} | {told[modality]['load']:.1f} |"
         )
+    missing = [UNITS[k] for k in SIZES if k not in told]
+    if missing:
+        lines += ["", f"Not measured yet: {', '.join(missing)}."]
     lines += ["", "Where the gate spent its time, in seconds by the clock:", ""]
-    for modality, seconds in where.items():
-        gate = next(c for c in costs if c.modality == modality and c.what == "gate")
-        rest = gate.seconds - seconds["total"]
+    for modality in (k for k in SIZES if k in told):
+        gate, seconds = measured[modality][1], told[modality]["where"]
         spent = sorted(
             ((k, v) for k, v in seconds.items() if k != "total" and v >= 0.05),
             key=lambda kv: -kv[1],
         )
         said = ", ".join(f"{k} {v:.1f}" for k, v in spent)
+        rest = gate.seconds - seconds["total"]
         lines.append(f"- {gate.n:,} {UNITS[modality]}: {said}; start, report and files {rest:.1f}.")
+    if "peers" in told:
+        lines += [
+            "",
+            "## Beside peers",
+            "",
+            "The same files, each command a process of its own, one after the other. Peers run the "
+            "same model in PyTorch (channels_last, batches of 32, the same preparation), which is "
+            "how they run any model: torchmetrics gives one FID; torch-fidelity FID, KID and "
+            "precision and recall; the gate all of these with floors, intervals and p-values, and "
+            "the report.",
+            "",
+            "| command | images | s | processors' time, s | peak memory, MiB |",
+            "|---|--:|--:|--:|--:|",
+            *(
+                f"| {c.what} | {c.n:,} | {c.seconds:.1f} | {c.processor_s:.1f} | "
+                f"{c.peak_mib:,.0f} |"
+                for c in measured["peers"]
+            ),
+        ]
     lines += [
         "",
-        "## Beside peers",
-        "",
-        "The same files, each command a process of its own, one after the other. Peers run the "
-        "same model in PyTorch (channels_last, batches of 32, the same preparation), which is how "
-        "they run any model: torchmetrics gives one FID; torch-fidelity FID, KID and precision "
-        "and recall; the gate all of these with floors, intervals and p-values, and the report.",
-        "",
-        "| command | images | s | processors' time, s | peak memory, MiB |",
-        "|---|--:|--:|--:|--:|",
-        *(
-            f"| {c.what} | {c.n:,} | {c.seconds:.1f} | {c.processor_s:.1f} | {c.peak_mib:,.0f} |"
-            for c in peers
-        ),
-        "",
         f"Made by `python -m benchmarks gate_profile` on {machine()}; all figures in "
-        "[profile.csv](profile.csv).",
+        "[profile.json](profile.json).",
         "",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure all and write results/performance/profile.md."""
-    load = os.getloadavg()[0]
-    costs: list[Cost] = []
-    where: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as tmp:
-        peers = beside_peers(PEERS, Path(tmp, "peers"))
-        for modality, n in SIZES.items():
-            home = Path(tmp, modality)
-            found, where[modality] = one(modality, n, SAMPLE[modality], home)
-            costs += found
-            shutil.rmtree(home)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(Cost.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(c) for c in (*costs, *peers))
-    write("performance/profile.csv", out.getvalue())
-    write("performance/profile.md", page(costs, where, peers, load))
+    """Measure all, or what ``SETS=peers,image,audio,text`` names; write profile.json and .md."""
+    kept = RESULTS / "performance" / "profile.json"
+    told: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    for part in os.environ.get("SETS", ",".join(("peers", *SIZES))).split(","):
+        load = os.getloadavg()[0]
+        where: dict[str, float] = {}
+        with tempfile.TemporaryDirectory() as tmp:
+            home = Path(tmp, part)
+            if part == "peers":
+                costs = beside_peers(PEERS, home)
+            else:
+                costs, where = one(part, SIZES[part], SAMPLE[part], home)
+        told[part] = {"costs": list(map(asdict, costs)), "where": where, "load": load}
+        write("performance/profile.json", json.dumps(told, indent=1) + "\n")
+        write("performance/profile.md", page(told))
 
 
 if __name__ == "__main__":
