@@ -81,9 +81,10 @@ def test_it_grades_speech_only_and_long_recordings_in_pieces(
     )
     np.testing.assert_allclose(whole, (first + second) / 2, atol=1e-6)
     assert np.isnan(silent).all()
-    np.testing.assert_array_equal(after, first)
+    # Not to the bit: where an array lies in memory may change the order of its sums.
+    np.testing.assert_allclose(after, first, atol=1e-6)
     other = load_scorer(f"squim/{tmp_path / 'squim.pth'}")
-    np.testing.assert_array_equal(other.score(halves[:1])[0], first)
+    np.testing.assert_allclose(other.score(halves[:1])[0], first, atol=1e-6)
 
 
 def test_other_files_are_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
