@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..encoders import Encoded
     from ..gate.policy import Policy
     from .calibrate import Measured
+    from .plan import Part
 
 Layout: TypeAlias = Literal["pca", "umap"]
 """How a map puts samples in a plane."""
@@ -316,39 +317,61 @@ def embedding_map(
     )
 
 
-def same_content(left: Encoded, right: Encoded) -> list[Gallery]:
-    """Show synthetic samples that are byte for byte a real one, or another synthetic one.
+def same_content(
+    parts: Mapping[str, Part],
+    real: Mapping[str, tuple[str, ...]],
+    synthetic: Mapping[str, tuple[str, ...]],
+) -> list[Gallery]:
+    """Show synthetic samples that hold what a real one, or another synthetic one, holds.
 
     Copies of real samples first, then what is repeated most. Of several with one content one is
     shown, beside the real sample or beside the next of them.
+
+    Parameters
+    ----------
+    parts : mapping
+        Modality to both sets. The first that is not text is shown: texts alone have galleries of
+        near copies, which hold the exact ones too.
+    real, synthetic : mapping
+        Sample id to its content: that which duplicates and exact copies are counted by.
     """
-    real = {digest: i for i, digest in reversed(list(enumerate(left.hashes)))}
-    rows: dict[str, list[int]] = {}
-    for i, digest in enumerate(right.hashes):
-        rows.setdefault(digest, []).append(i)
-    found = [(d, who) for d, who in rows.items() if d in real or len(who) > 1]
-    found.sort(key=lambda pair: (pair[0] not in real, -len(pair[1])))
+    modality = next((name for name in parts if name != "text"), None)
+    if modality is None:
+        return []
+    # Of all modalities: a record may lack the one that is shown.
+    samples = {
+        "real": {s.id: s for part in parts.values() for s in part.left.samples},
+        "synthetic": {s.id: s for part in parts.values() for s in part.right.samples},
+    }
+    original: dict[tuple[str, ...], str] = {}
+    for name, content in real.items():
+        original.setdefault(content, name)
+    holders: dict[tuple[str, ...], list[str]] = {}
+    for name, content in synthetic.items():
+        holders.setdefault(content, []).append(name)
+    found = [(c, who) for c, who in holders.items() if c in original or len(who) > 1]
+    found.sort(key=lambda pair: (pair[0] not in original, -len(pair[1])))
     items = []
-    for digest, who in found[:GALLERY_ITEMS]:
-        copied = digest in real
-        other = left.samples[real[digest]] if copied else right.samples[who[1]]
-        sample = right.samples[who[0]]
+    for content, who in found[:GALLERY_ITEMS]:
+        side: Literal["real", "synthetic"] = "real" if content in original else "synthetic"
+        sample = samples["synthetic"][who[0]]
+        other = samples[side][original[content] if side == "real" else who[1]]
         items.append(
             GalleryItem(
                 side="synthetic",
                 sample=sample.id,
                 score=float(len(who)),
                 score_text=f"{len(who)} with this content",
-                partner_side="real" if copied else "synthetic",
+                partner_side=side,
                 partner=other.id,
                 label=sample.label,
                 text=shortened(sample.text),
                 partner_text=shortened(other.text),
             )
         )
-    return [
-        Gallery(id="same_content", encoder="bytes", modality=right.modality, items=tuple(items))
-    ] * bool(items)
+    if not items:
+        return []
+    return [Gallery(id="same_content", encoder="bytes", modality=modality, items=tuple(items))]
 
 
 def shortened(text: str | None, limit: int = GALLERY_TEXT) -> str | None:

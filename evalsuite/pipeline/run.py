@@ -270,8 +270,6 @@ def run_gate(
                 embedding_map(info.id, part.left, part.right, measured, chosen.seed, layout)
             )
             shelves.extend(galleries(info.id, part.left, part.right, measured))
-        if part.modality != "text":  # near copies, which have a gallery, hold the exact ones too
-            shelves.extend(same_content(part.left, part.right))
         with clock(f"utility {part.modality}"):
             findings.extend(utility_findings(part, chosen, remember))
         with clock(f"attributes {part.modality}"):
@@ -293,6 +291,11 @@ def run_gate(
                 found, shelf = text_findings(part, chosen, remember)
             findings.extend(found)
             shelves.extend(shelf)
+    held = (
+        _content({name: part.side(role) for name, part in parts.items()})
+        for role in ("real", "synthetic")
+    )
+    shelves.extend(same_content(parts, *held))
     with clock("ties"):
         for tie in plan.ties:
             found, shelf = tie.measure(sides, parts, chosen, store)

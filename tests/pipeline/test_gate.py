@@ -20,7 +20,7 @@ from PIL import Image
 import evalsuite
 from evalsuite.encoders import FeatureCache
 from evalsuite.errors import DataError
-from evalsuite.gate.findings import Status
+from evalsuite.gate.findings import Gallery, Status
 from evalsuite.generators import Corrupt, generate_folder
 from evalsuite.pipeline.demo import cells, write_folder
 from evalsuite.pipeline.explain import same_content
@@ -202,17 +202,20 @@ def test_copies_are_seen(sets: dict[str, Path], cache: Path) -> None:
 
 
 def test_what_is_repeated_is_shown_after_what_is_copied() -> None:
-    def part(*hashes: str) -> SimpleNamespace:
-        samples = [
-            SimpleNamespace(id=f"{h}{i}", label=None, text=None) for i, h in enumerate(hashes)
-        ]
-        return SimpleNamespace(hashes=list(hashes), samples=samples, modality="image")
+    def shelves(real: str, synthetic: str, modality: str = "image") -> list[Gallery]:
+        held = [{f"{c}{i}": (c,) for i, c in enumerate(side)} for side in (real, synthetic)]
+        left, right = (
+            SimpleNamespace(samples=[SimpleNamespace(id=i, label=None, text=None) for i in side])
+            for side in held
+        )
+        return same_content({modality: SimpleNamespace(left=left, right=right)}, *held)  # type: ignore[dict-item]
 
-    (shelf,) = same_content(part("a", "b"), part("c", "d", "c", "b", "e", "d", "c"))  # type: ignore[arg-type]
+    (shelf,) = shelves("ab", "cdcbedc")
     assert [(i.sample, i.partner_side, i.partner, i.score) for i in shelf.items] == [
         ("b3", "real", "b1", 1.0), ("c0", "synthetic", "c2", 3.0), ("d1", "synthetic", "d5", 2.0),
     ]  # fmt: skip
-    assert same_content(part("a", "b"), part("c", "d")) == []  # type: ignore[arg-type]
+    assert shelves("ab", "cd") == []
+    assert shelves("ab", "aa", "text") == []  # near copies have galleries of their own
 
 
 def test_gate_is_a_function_and_a_package(sets: dict[str, Path]) -> None:
