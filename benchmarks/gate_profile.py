@@ -4,7 +4,8 @@ In one run, on the same files: (1) the forward passes alone, before and after th
 that reaches a network in a part of the set is recorded, then run again from memory, one pass a core
 at a time; (2) ``evalsuite gate`` as a process, with an empty cache, start-up, reading, decoding,
 statistics and report included; (3) the same command again, from the cache; (4) on fewer images,
-torch-fidelity and torchmetrics with the same model on the same files, each as a process.
+torch-fidelity and torchmetrics with the same model on the same files, each as a process; (5) the
+same with FID's Inception, by torch-fidelity's own command.
 
 Processors' time is given beside the clock: other work on the machine lengthens the one less.
 """
@@ -42,13 +43,18 @@ from evalsuite.pipeline.plan import make_plan
 
 from ._machine import RESULTS, machine, write
 
-SIZES = {"image": 5_000, "audio": 1_000, "text": 25_000}
-"""Samples a side."""
-SAMPLE = {"image": 1_000, "audio": 120, "text": 4_000}
+SIZES = {"image": 5_000, "audio": 1_000, "text": 25_000, "inception": 500}
+"""Samples a side; ``inception`` are images too, by a network of the size that people use."""
+SAMPLE = {"image": 1_000, "audio": 120, "text": 4_000, "inception": 100}
 """Samples of the real side whose forward passes are run bare, twice; scaled to both sides."""
 PEERS = 1_000
 """Images a side where peers run the model in PyTorch."""
-UNITS = {"image": "images", "audio": "utterances", "text": "texts"}
+UNITS = {
+    "image": "images",
+    "audio": "utterances",
+    "text": "texts",
+    "inception": "images by FID's Inception",
+}
 GOAL = 1.15
 LIBRARIES = (
     "scipy", "sklearn", "pandas", "numpy", "torch", "transformers", "plotly", "matplotlib", "PIL",
@@ -147,21 +153,24 @@ def texts(n: int, home: Path) -> list[Path]:
     return files
 
 
-MADE = {"image": images, "audio": utterances, "text": texts}
+MADE = {"image": images, "audio": utterances, "text": texts, "inception": images}
 
 
 # Bare forward passes ------------------------------------------------------------------------------
 
 
-def recorded(modality: str, path: Path, n: int) -> list[Callable[[], object]]:
+def recorded(
+    modality: str, path: Path, n: int, policy: str | None = None
+) -> list[Callable[[], object]]:
     """Encode the first n samples as the gate does, and keep every call that reaches a network."""
     import onnxruntime
 
-    from evalsuite.encoders import speech, text
+    from evalsuite.encoders import image, speech, text
 
     calls: list[Callable[[], object]] = []
     run = onnxruntime.InferenceSession.run
     pass_of_text = text._MiniLM._forward
+    pass_of_torch = image.TorchEncoder._forward
 
     def onnx_run(self: Any, names: Any, feed: dict[str, Any], *rest: Any) -> Any:
         kept = {k: np.array(v) for k, v in feed.items()}  # the encode loop reuses its buffers
@@ -171,6 +180,11 @@ def recorded(modality: str, path: Path, n: int) -> list[Callable[[], object]]:
     def text_pass(self: Any, rows: list[list[int]], length: int) -> Any:
         calls.append(lambda: pass_of_text(self, rows, length))
         return pass_of_text(self, rows, length)
+
+    def torch_pass(self: Any, batch: Any) -> Any:
+        kept = np.array(batch)
+        calls.append(lambda: pass_of_torch(self, kept))
+        return pass_of_torch(self, batch)
 
     class Whisper:
         """Passes on, and keeps, what is asked of CTranslate2's model."""
@@ -194,20 +208,20 @@ def recorded(modality: str, path: Path, n: int) -> list[Callable[[], object]]:
         for owner, name, new in (
             (onnxruntime.InferenceSession, "run", onnx_run),
             (text._MiniLM, "_forward", text_pass),
+            (image.TorchEncoder, "_forward", torch_pass),
             (speech._WhisperEncoder, "_load", whisper_load),
         ):
             stack.enter_context(mock.patch.object(owner, name, new))
         both = {"real": part, "synthetic": part}
-        policy = load_policy(None)
-        plan = make_plan(policy, both, device="cpu", allow_download=False, cache=None)
+        plan = make_plan(load_policy(policy), both, device="cpu", allow_download=False, cache=None)
         crew = stack.enter_context(open_engine("local"))
         crew.encode(plan, modality, part, "real", cache=None, progress=False)
     return calls
 
 
-def bare(modality: str, path: Path, n: int) -> dict[str, float]:
+def bare(modality: str, path: Path, n: int, policy: str | None = None) -> dict[str, float]:
     """Seconds of the recorded passes, run again with nothing between them."""
-    calls = recorded(modality, path, n)
+    calls = recorded(modality, path, n, policy)
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(lambda call: call(), calls[:8]))
         begin, used = time.perf_counter(), time.process_time()
@@ -222,6 +236,23 @@ def bare(modality: str, path: Path, n: int) -> dict[str, float]:
 # Peers --------------------------------------------------------------------------------------------
 
 
+def peer_inception(real: Path, synthetic: Path, weights: Path) -> None:
+    """Give torchmetrics' FID by its own Inception."""
+    import torch
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights))
+    for folder, is_real in ((real, True), (synthetic, False)):
+        files = sorted(folder.glob("*.png"))
+        for start in range(0, len(files), 32):
+            batch = []
+            for file in files[start : start + 32]:
+                with Image.open(file) as image:
+                    batch.append(np.array(image.convert("RGB")).transpose(2, 0, 1))
+            metric.update(torch.from_numpy(np.stack(batch)), real=is_real)
+    print(float(metric.compute()))
+
+
 def peer(name: str, real: Path, synthetic: Path) -> None:
     """Run a peer's FID (and KID, precision, recall where it has them) with the same model."""
     import timm
@@ -231,9 +262,9 @@ def peer(name: str, real: Path, synthetic: Path) -> None:
     from evalsuite.encoders import lite0, load_encoder
 
     prepare = load_encoder("efficientnet_lite0", backend="torch").prepare
-    weights = lite0.read_weights(_wheel_file())
-    model = timm.create_model(lite0.ARCHITECTURE, pretrained=False, num_classes=0)
-    model.load_state_dict({k: v for k, v in weights.items() if not k.startswith("classifier")})
+    model = timm.create_model(lite0.ARCHITECTURE, pretrained=False)
+    model.load_state_dict(lite0.to_timm(lite0.read_weights(_wheel_file()), model.state_dict()))
+    model.reset_classifier(0)
     model.eval().to(memory_format=torch.channels_last)
 
     class Folder(Dataset[Any]):
@@ -316,7 +347,8 @@ def _wheel_file() -> Path:
 
 
 def process(what: str, modality: str, n: int, command: Sequence[str], **env: str) -> Cost:
-    """Run a command; 0, 1 and 4 are verdicts, any other exit code an error."""
+    """Run a command; of the gate 0, 1 and 4 are verdicts, any other exit code is an error."""
+    good = (0, 1, 4) if command[0] == "evalsuite.cli" else (0,)
     begin = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         child = subprocess.Popen(
@@ -325,7 +357,7 @@ def process(what: str, modality: str, n: int, command: Sequence[str], **env: str
         _, status, used = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - begin
         child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode not in (0, 1, 4):
+        if child.returncode not in good:
             said.seek(0)
             raise RuntimeError(f"{what}: {said.read().decode(errors='replace')[-2000:]}")
     return Cost(what, modality, n, seconds, used.ru_utime + used.ru_stime, _mib(used))
@@ -335,9 +367,12 @@ def _mib(used: resource.struct_rusage) -> float:
     return used.ru_maxrss / 1024
 
 
-def bare_process(modality: str, path: Path, n: int) -> dict[str, float]:
+def bare_process(modality: str, path: Path, n: int, *policy: str) -> dict[str, float]:
     said = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gate_profile", "bare", modality, str(path), str(n)],
+        [
+            *(sys.executable, "-m", "benchmarks.gate_profile", "bare"),
+            *(modality, str(path), str(n), *policy),
+        ],
         check=False,
         capture_output=True,
         text=True,
@@ -348,24 +383,32 @@ def bare_process(modality: str, path: Path, n: int) -> dict[str, float]:
     return found
 
 
-def one(modality: str, n: int, sample: int, home: Path) -> tuple[list[Cost], dict[str, float]]:
-    """Measure one modality; also what the gate says of where its time went."""
+def one(part: str, n: int, sample: int, home: Path) -> tuple[list[Cost], dict[str, float]]:
+    """Measure one part; also what the gate says of where its time went."""
     home.mkdir()
-    made = MADE[modality](n, home)
+    modality = "image" if part == "inception" else part
+    made = MADE[part](n, home)
     command = ["evalsuite.cli", "gate", *map(str, made), "--out", str(home / "out")]
+    weights = inception(home) if part == "inception" else None
+    policy: list[str] = []
+    if weights is not None:
+        file = home / "policy.yaml"
+        file.write_text(f"encoders: {{image: ['inception_v3_fid@{weights}']}}\n", "utf-8")
+        policy = [str(file)]
+        command += ["--policy", *policy]
     # The model's graph, written once on a machine, is kept; features and results are not.
     warm, cache = home / "warm", home / "cache"
-    few = MADE[modality](100, _new(home / "few"))
-    process("warm", modality, 100, ["evalsuite.cli", "gate", *map(str, few), "--out",
-            str(home / "warm_out")], EVALSUITE_CACHE=str(warm))  # fmt: skip
+    few = MADE[part](100, _new(home / "few"))
+    process("warm", modality, 100, [*command[:2], *map(str, few), "--out", str(home / "warm_out"),
+            *command[6:]], EVALSUITE_CACHE=str(warm))  # fmt: skip
     graph = Path("v1", "memo", "onnx")
     if (warm / graph).exists():
         shutil.copytree(warm / graph, cache / graph)
-    before = bare_process(modality, made[0], sample)
+    before = bare_process(modality, made[0], sample, *policy)
     gate = process("gate", modality, 2 * n, command, EVALSUITE_CACHE=str(cache))
     where = json.loads((home / "out" / "result.json").read_text("utf-8"))["times"]["seconds"]
     again = process("gate from the cache", modality, 2 * n, command, EVALSUITE_CACHE=str(cache))
-    after = bare_process(modality, made[0], sample)
+    after = bare_process(modality, made[0], sample, *policy)
     scale = 2 * n / sample
     costs = [
         Cost("bare forward passes", modality, 2 * n,
@@ -374,9 +417,49 @@ def one(modality: str, n: int, sample: int, home: Path) -> tuple[list[Cost], dic
         gate,
         again,
     ]  # fmt: skip
+    if weights is not None:
+        costs += fidelity(made, weights, home)
     for cost in costs:
-        print(f"{modality}: {cost.what} {cost.seconds:.1f} s, {cost.processor_s:.1f} s", flush=True)
+        print(f"{part}: {cost.what} {cost.seconds:.1f} s, {cost.processor_s:.1f} s", flush=True)
     return costs, where
+
+
+def inception(home: Path) -> Path:
+    """Write FID's Inception with random weights: the published ones take as long."""
+    import io
+
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Blank(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: Any, **__: Any) -> None: ...
+
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    torch.manual_seed(0)
+    path = home / "inception.pth"
+    torch.save(Blank("blank", ["2048"], nothing).state_dict(), path)
+    return path
+
+
+def fidelity(folders: Sequence[Path], weights: Path, home: Path) -> list[Cost]:
+    """Run torch-fidelity's own command, and torchmetrics with its own Inception; each twice."""
+    n = sum(1 for folder in folders for _ in folder.glob("*.png"))
+    paths = list(map(str, folders))
+    theirs = [
+        *("torch_fidelity.fidelity", "--cpu", "--fid", "--kid", "--prc", "--silent"),
+        *("--kid-subset-size", str(n // 4), "--samples-find-ext", "png", "--batch-size", "32"),
+        *("--feature-extractor-weights-path", str(weights), "--cache-root", str(home / "theirs")),
+        *("--input1", paths[0], "--input2", paths[1]),
+        *("--input1-cache-name", "real", "--input2-cache-name", "synthetic"),
+    ]
+    torchmetrics = ["benchmarks.gate_profile", "peer", "inception", *paths, str(weights)]
+    return [
+        process("`fidelity --fid --kid --prc`", "image", n, theirs),
+        process("the same from its cache", "image", n, theirs),
+        process("torchmetrics' FID", "image", n, torchmetrics),
+    ]
 
 
 def _new(folder: Path) -> Path:
@@ -425,7 +508,7 @@ def page(told: dict[str, Any]) -> str:
     ]
     measured = {k: [Cost(**c) for c in told[k]["costs"]] for k in told}
     for modality in (k for k in SIZES if k in told):
-        alone, gate, again = measured[modality]
+        alone, gate, again = measured[modality][:3]
         ratio = gate.processor_s / alone.processor_s
         clock = gate.seconds / alone.seconds
         lines.append(
@@ -446,6 +529,10 @@ def page(told: dict[str, Any]) -> str:
         said = ", ".join(f"{k} {v:.1f}" for k, v in spent)
         rest = gate.seconds - seconds["total"]
         lines.append(f"- {gate.n:,} {UNITS[modality]}: {said}; start, report and files {rest:.1f}.")
+    head = [
+        "| command | images | s | processors' time, s | peak memory, MiB |",
+        "|---|--:|--:|--:|--:|",
+    ]
     if "peers" in told:
         lines += [
             "",
@@ -457,13 +544,17 @@ def page(told: dict[str, Any]) -> str:
             "precision and recall; the gate all of these with floors, intervals and p-values, and "
             "the report.",
             "",
-            "| command | images | s | processors' time, s | peak memory, MiB |",
-            "|---|--:|--:|--:|--:|",
-            *(
-                f"| {c.what} | {c.n:,} | {c.seconds:.1f} | {c.processor_s:.1f} | "
-                f"{c.peak_mib:,.0f} |"
-                for c in measured["peers"]
-            ),
+            *head,
+            *map(_row, measured["peers"]),
+        ]
+    if "inception" in told:
+        lines += [
+            "",
+            "With FID's own Inception (random weights: they do not change the time), by "
+            "torch-fidelity's own command and torchmetrics' own class:",
+            "",
+            *head,
+            *map(_row, measured["inception"]),
         ]
     lines += [
         "",
@@ -474,8 +565,13 @@ def page(told: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _row(c: Cost) -> str:
+    peak = f"{c.peak_mib:,.0f}" if c.peak_mib else "–"
+    return f"| {c.what} | {c.n:,} | {c.seconds:.1f} | {c.processor_s:.1f} | {peak} |"
+
+
 def main() -> None:
-    """Measure all, or what ``SETS=peers,image,audio,text`` names; write profile.json and .md."""
+    """Measure all, or what ``SETS=peers,image,audio,text,inception`` names; write the page."""
     kept = RESULTS / "performance" / "profile.json"
     told: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     for part in os.environ.get("SETS", ",".join(("peers", *SIZES))).split(","):
@@ -495,6 +591,8 @@ def main() -> None:
 if __name__ == "__main__":
     kind, *rest = sys.argv[1:]
     if kind == "bare":
-        print(json.dumps(bare(rest[0], Path(rest[1]), int(rest[2]))))
+        print(json.dumps(bare(rest[0], Path(rest[1]), int(rest[2]), *rest[3:])))
+    elif rest[0] == "inception":
+        peer_inception(*map(Path, rest[1:]))
     else:
         peer(rest[0], Path(rest[1]), Path(rest[2]))

@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ _Shingles: TypeAlias = frozenset[str]
 SHINGLE = 5
 """Characters in a shingle."""
 _HASHES = 128
+_KEPT_HASHES = 2**20
 _MISSED = 1e-3  # pairs at the threshold that hashing may overlook
 _PERMUTATIONS = 999
 
@@ -282,16 +284,20 @@ def _bands(threshold: float) -> tuple[int, int, float]:
 def _hashes(shingles: Sequence[_Shingles], seed: int) -> list[MinHash]:
     try:
         from datasketch import MinHash
+        from datasketch.hashfunc import sha1_hash32
     except ImportError as error:
         raise ImportError(
             "near copies of texts need datasketch: pip install 'evalsuite[metrics]'"
         ) from error
-    made = []
-    for one in shingles:
-        sketch = MinHash(num_perm=_HASHES, seed=seed % 2**32)
-        sketch.update_batch([s.encode() for s in sorted(one)])
-        made.append(sketch)
-    return made
+    # Texts of one language share most of their shingles: each is hashed once.
+    hashed = lru_cache(maxsize=_KEPT_HASHES)(sha1_hash32)
+    sketches = MinHash.generator(
+        ([s.encode() for s in one] for one in shingles),
+        num_perm=_HASHES,
+        seed=seed % 2**32,
+        hashfunc=hashed,
+    )
+    return list(sketches)
 
 
 def _normal(text: str) -> str:

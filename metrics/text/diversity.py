@@ -5,8 +5,7 @@ All three change with the amount of text, so two sets are compared at the same n
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeAlias
@@ -25,6 +24,7 @@ NAMES = ("vocabulary", "distinct_1", "distinct_2", "distinct_3", "self_bleu")
 """What is measured, in report order."""
 
 _ORDER = 4
+_DISTINCT = 3
 _DRAWS = 50
 _BLEU_TEXTS = 200
 _MIN_TEXTS = 10
@@ -252,29 +252,66 @@ def self_bleu(texts: Sequence[Tokens]) -> float:
     ----------
     Papineni et al. 2002, BLEU. Lin & Och 2004, ORANGE.
     """
-    if len(texts) < 2:
-        raise ValueError(f"self-BLEU needs at least 2 texts, got {len(texts)}")
-    log_precision = np.zeros(len(texts))
-    none = np.zeros(len(texts), dtype=bool)
-    for n in range(1, _ORDER + 1):
-        counts = [Counter(zip(*(text[i:] for i in range(n)), strict=False)) for text in texts]
-        most: dict[tuple[str, ...], tuple[int, int, int]] = {}
-        for i, count in enumerate(counts):
-            for gram, k in count.items():
-                first, who, second = most.get(gram, (0, -1, 0))
-                most[gram] = (k, i, first) if k > first else (first, who, max(second, k))
-        for i, count in enumerate(counts):
-            clipped = 0
-            for gram, k in count.items():
-                first, who, second = most[gram]
-                clipped += min(k, second if who == i else first)
-            total = sum(count.values())
-            if n == 1:
-                none[i] = clipped == 0
-                log_precision[i] += np.log(clipped / total) if clipped else 0.0
-            else:
-                log_precision[i] += np.log((clipped + 1) / (total + 1))
-    lengths = np.array([len(text) for text in texts])
+    return _self_bleu(*_numbered(texts)[:2])
+
+
+def _numbered(
+    texts: Sequence[Tokens],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """Give the words of texts as numbers, one text after the other, their lengths, and how many."""
+    numbers: dict[str, int] = {}
+    ids = [numbers.setdefault(word, len(numbers)) for text in texts for word in text]
+    lengths = [len(text) for text in texts]
+    return np.array(ids, dtype=np.int64), np.array(lengths, dtype=np.int64), len(numbers)
+
+
+def _ngrams(ids: npt.NDArray[np.int64], kinds: int, order: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Give the n-gram at each word a number, n from 1 to ``order``, as if all were one text."""
+    grams = ids
+    yield grams
+    for n in range(2, order + 1):
+        pairs = grams[:-1] * kinds + ids[n - 1 :]
+        grams = np.unique(pairs, return_inverse=True)[1]
+        yield grams
+
+
+def _left(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each word: how many there are from it to the end of its text."""
+    ends = np.cumsum(lengths)
+    left: npt.NDArray[np.int64] = np.repeat(ends, lengths) - np.arange(lengths.sum())
+    return left
+
+
+def _self_bleu(ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> float:
+    """Self-BLEU of texts given as numbers of words, one after the other."""
+    n_texts = len(lengths)
+    if n_texts < 2:
+        raise ValueError(f"self-BLEU needs at least 2 texts, got {n_texts}")
+    log_precision = np.zeros(n_texts)
+    none = np.zeros(n_texts, dtype=bool)
+    text, left = np.repeat(np.arange(n_texts), lengths), _left(lengths)
+    kinds = int(ids.max(initial=0)) + 1
+    for n, grams in enumerate(_ngrams(ids, kinds, _ORDER), 1):
+        whole = left[: len(grams)] >= n
+        pairs, count = np.unique(
+            grams[whole] * n_texts + text[: len(grams)][whole], return_counts=True
+        )
+        gram, who = np.divmod(pairs, n_texts)
+        # By n-gram and count: the last of an n-gram's texts has the most, and is clipped by the
+        # one before it; all others are clipped by the last.
+        order = np.lexsort((count, gram))
+        gram, who, count = gram[order], who[order], count[order]
+        last = np.flatnonzero(np.diff(gram, append=-1))
+        limit = np.repeat(count[last], np.diff(last, prepend=-1))
+        alone = np.diff(last, prepend=-1) == 1
+        limit[last] = np.where(alone, 0, count[last - 1])
+        clipped = np.bincount(who, np.minimum(count, limit), n_texts)
+        total = np.maximum(lengths - n + 1, 0)
+        if n == 1:
+            none = clipped == 0
+            log_precision += np.log(np.where(none, 1.0, clipped) / np.where(none, 1, total))
+        else:
+            log_precision += np.log((clipped + 1) / (total + 1))
     nearest = _nearest_lengths(lengths)
     with np.errstate(divide="ignore"):
         brevity = np.minimum(1.0, np.exp(1 - nearest / np.maximum(lengths, 1)))
@@ -306,17 +343,18 @@ class _Bag:
         codes = groups_of(groups, len(texts), f"groups of {name}")
         codes = np.arange(len(texts)) if codes is None else codes
         self.n = len(texts)
-        self._members: list[list[list[str]]] = [[] for _ in range(int(codes.max(initial=-1)) + 1)]
-        for code, tokens in zip(codes, split, strict=True):
-            if tokens:
-                self._members[code].append(tokens)
-        self._members = [members for members in self._members if members]
-        if len(self._members) < _MIN_TEXTS:
+        order = sorted((i for i in range(self.n) if split[i]), key=lambda i: codes[i])
+        # Texts of a group lie side by side: ``_first`` is where each group begins.
+        self._first = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        if len(self._first) < _MIN_TEXTS:
             raise ValueError(
-                f"{name} has {len(self._members)} texts (or groups) with a word: at least "
+                f"{name} has {len(self._first)} texts (or groups) with a word: at least "
                 f"{_MIN_TEXTS} are needed to say how varied they are"
             )
-        self.total = sum(len(tokens) for tokens in split)
+        self._ids, self._lengths, kinds = _numbered([split[i] for i in order])
+        self._grams = list(_ngrams(self._ids, kinds, _DISTINCT))
+        self._left = _left(self._lengths)
+        self.total = len(self._ids)
         self._name = name
 
     @property
@@ -325,19 +363,41 @@ class _Bag:
 
     def bleu_texts(self, size: int) -> int:
         """Count the texts that a draw of ``size`` words surely has enough of, to compare."""
-        texts = sum(map(len, self._members))
-        return max(2, min(_BLEU_TEXTS, int(texts * size / self.total / 2)))
+        return max(2, min(_BLEU_TEXTS, int(len(self._lengths) * size / self.total / 2)))
 
-    def _draw(self, size: int, rng: np.random.Generator) -> list[list[str]]:
-        drawn: list[list[str]] = []
-        room = size
-        for k in rng.permutation(len(self._members)):
-            for tokens in self._members[k]:
-                if room == 0:
-                    return drawn
-                drawn.append(tokens[:room])
-                room -= len(drawn[-1])
-        return drawn
+    def _draw(
+        self, size: int, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Draw groups until there are ``size`` words: which texts, and how much of each."""
+        drawn = rng.permutation(len(self._first))
+        counts = np.diff(self._first, append=len(self._lengths))[drawn]
+        offsets = self._first[drawn] - np.cumsum(counts) + counts
+        texts = np.repeat(offsets, counts) + np.arange(len(self._lengths))
+        lengths = self._lengths[texts]
+        words_so_far = np.cumsum(lengths)
+        used = int(np.searchsorted(words_so_far, size)) + 1
+        lengths = lengths[:used].copy()
+        lengths[-1] -= words_so_far[used - 1] - size
+        return texts[:used], lengths
+
+    def _distinct(
+        self, texts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, int]]:
+        """Count the different n-grams of a draw and all of them, for n from 1 on."""
+        taken = np.zeros(len(self._lengths), dtype=np.int64)
+        taken[texts] = lengths
+        # Words from each on to the end of its text, as far as the draw goes.
+        left = self._left - np.repeat(self._lengths - taken, self._lengths)
+        for n, grams in enumerate(self._grams, 1):
+            found = grams[left[: len(grams)] >= n]
+            seen = np.zeros(len(grams), dtype=bool)
+            seen[found] = True
+            yield int(np.count_nonzero(seen)), len(found)
+
+    def _bleu(self, texts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> float:
+        begin = np.cumsum(self._lengths) - self._lengths
+        rows = [self._ids[b : b + k] for b, k in zip(begin[texts], lengths, strict=True)]
+        return _self_bleu(np.concatenate(rows), lengths)
 
     def measure(
         self, size: int, bleu_texts: int, level: float, seed: int
@@ -351,11 +411,14 @@ class _Bag:
         rng = np.random.default_rng(seed)
         values: dict[str, list[float]] = {name: [] for name in NAMES}
         for _ in range(_DRAWS):
-            drawn = self._draw(size, rng)
-            values["vocabulary"].append(len({word for tokens in drawn for word in tokens}))
-            for n in (1, 2, 3):
-                values[f"distinct_{n}"].append(distinct_n(drawn, n))
-            values["self_bleu"].append(self_bleu(drawn[:bleu_texts]))
+            texts, lengths = self._draw(size, rng)
+            for n, (different, every) in enumerate(self._distinct(texts, lengths), 1):
+                if n == 1:
+                    values["vocabulary"].append(different)
+                if not every:
+                    raise ValueError(f"no text of {self._name} has {n} words: no n-gram to count")
+                values[f"distinct_{n}"].append(different / every)
+            values["self_bleu"].append(self._bleu(texts[:bleu_texts], lengths[:bleu_texts]))
         z = NormalDist().inv_cdf((1 + level) / 2)
         errors = {name: delete_half_se(v, size, self.total) for name, v in values.items()}
         measured = {}

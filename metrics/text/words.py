@@ -47,7 +47,10 @@ _FUNCTION_WORDS = {
     "nl": "de het een en is van in op te dat niet met voor zijn er aan ook als wordt bij naar door "
     "maar om uit dit deze wij ik",
 }
-_KNOWN = {code: frozenset(words.split()) for code, words in _FUNCTION_WORDS.items()}
+_CODES: dict[str, list[str]] = {}
+for _code, _words in _FUNCTION_WORDS.items():
+    for _word in set(_words.split()):
+        _CODES.setdefault(_word, []).append(_code)
 
 _local = threading.local()  # a MeCab tagger belongs to one thread
 
@@ -145,8 +148,10 @@ def guess_language(text: str) -> str:
         if share["hangul"] > asian / 2:
             return "ko"
         return "ja" if share["kana"] > 0.05 * asian else "zh"
-    found = [word.lower() for word in words(text)]
-    hits = {code: sum(word in known for word in found) for code, known in _KNOWN.items()}
+    hits = dict.fromkeys(_FUNCTION_WORDS, 0)
+    for word in words(text):
+        for code in _CODES.get(word.lower(), ()):
+            hits[code] += 1
     best = max(hits.values())
     if best == 0:
         return "en" if all(c.isascii() for c in text if c.isalpha()) else "latin"

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+from evalsuite.metrics.text import diversity
 from evalsuite.metrics.text.diversity import (
     NAMES,
     distinct_n,
@@ -108,3 +111,41 @@ def test_wrong_input_is_refused() -> None:
         text_diversity(["a b c d"] * 10, tokens=21)
     with pytest.raises(TypeError, match=r"texts\[0\] must be a string"):
         text_diversity([1] * 10)  # type: ignore[list-item]
+
+
+def test_a_draw_has_the_words_asked_for_and_is_counted_by_the_definition() -> None:
+    rng = np.random.default_rng(3)
+    # Each text begins with a name, so that a draw can be read back; some have no word at all.
+    tags = [f"{chr(97 + i // 26)}{chr(97 + i % 26)}q" for i in range(80)]
+    texts = [" ".join([tag, *draw(rng, 1, 20, 1 + i % 7)]) for i, tag in enumerate(tags)]
+    texts[::9] = ["..."] * len(texts[::9])
+    groups = [f"g{i % 17}" for i in range(80)]
+    bag = diversity._Bag(texts, groups, "texts")
+    names = {n: word for word, n in bag_words(texts, groups).items()}
+    for size in (5, 50, bag.half):
+        picked, lengths = bag._draw(size, np.random.default_rng(size))
+        begin = np.cumsum(bag._lengths) - bag._lengths
+        tokens = [
+            [names[k] for k in bag._ids[b : b + n]]
+            for b, n in zip(begin[picked], lengths, strict=True)
+        ]
+        assert sum(map(len, tokens)) == size
+        sources = [texts[tags.index(t[0])].split() for t in tokens]
+        assert all(s[: len(t)] == t for s, t in zip(sources, tokens, strict=True))
+        assert all(len(s) == len(t) for s, t in zip(sources[:-1], tokens[:-1], strict=True))
+        members = [groups[tags.index(t[0])] for t in tokens]
+        assert len({a for a, b in pairwise(members) if a != b}) == len(set(members)) - 1
+        for n, (different, every) in enumerate(bag._distinct(picked, lengths), 1):
+            assert different / every == distinct_n(tokens, n)
+        if len(tokens) > 1:
+            assert bag._bleu(picked, lengths) == pytest.approx(self_bleu(tokens), abs=1e-14)
+
+
+def bag_words(texts: list[str], groups: list[str]) -> dict[str, int]:
+    """Number words in the order in which a bag meets them: by group, then by text."""
+    codes = {g: k for k, g in enumerate(sorted(set(groups)))}
+    numbers: dict[str, int] = {}
+    for i in sorted(range(len(texts)), key=lambda i: codes[groups[i]]):
+        for word in texts[i].split() if texts[i] != "..." else ():
+            numbers.setdefault(word, len(numbers))
+    return numbers
