@@ -126,7 +126,7 @@ class Server:
         """
         try:
             infos = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # a name that none can be is a ValueError
             raise Cut(f"{self.host} does not resolve: {error}") from error
         found = list(dict.fromkeys(str(info[4][0]) for info in infos))
         public = [ip for ip in found if not _on_premise(ip)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,8 @@ class Fitted:
         if path.suffix != ".npz":
             raise ValueError(f"the file's name must end in .npz, got {path.name}")
         kept = {f"a.{key}": array for key, array in self._arrays.items()}
-        facts = np.array(to_json({"name": self.name, "version": self.version, **self._facts}))
+        named = {"name": self.name, "version": self.version, "sha256": self.model_sha256}
+        facts = np.array(to_json({**named, **self._facts}))
         np.savez(path, facts=facts, **kept)  # type: ignore[arg-type]
 
     @classmethod
@@ -91,21 +92,26 @@ class Fitted:
         Raises
         ------
         DataError
-            If the file is not such a model.
+            If the file is not such a model, or is not as it was saved.
         """
+        content = io.BytesIO(Path(path).read_bytes())
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(content, allow_pickle=False) as file:
                 facts = json.loads(str(file["facts"]))
                 arrays = {key[2:]: file[key] for key in file.files if key.startswith("a.")}
             made_by = (facts.pop("name"), facts.pop("version"))
-        except (KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+            recorded = facts.pop("sha256", None)
+        except Exception as error:  # zip, zlib, NumPy and JSON each have their own
             raise DataError(f"{path} is not a saved {cls.__name__}: {error}") from error
         if made_by != (cls.name, cls.version):
             raise DataError(
                 f"{path} holds a {made_by[0]} of version {made_by[1]}, not a {cls.name} of version "
                 f"{cls.version}"
             )
-        return cls(facts, arrays)
+        model = cls(facts, arrays)
+        if model.model_sha256 != recorded:
+            raise DataError(f"{path} is damaged, or from before its hash was kept: fit it anew")
+        return model
 
 
 def training(

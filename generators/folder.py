@@ -25,7 +25,7 @@ from typing import IO, Any, Literal, TypeAlias, TypeGuard
 
 from PIL import Image
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, is_no_room, writing_to
 from .fitted import Unfitted
 from .items import Item, Partners
 from .protocol import (
@@ -34,6 +34,7 @@ from .protocol import (
     Operation,
     RecipeError,
     Refused,
+    ReplayError,
     derive_seed,
     held_out_sources,
     leaves,
@@ -329,6 +330,8 @@ class _Run:
         except Dropped as reason:
             return Failure(item.id, variant, str(reason), "dropped")
         except (ValueError, OSError) as error:
+            if is_no_room(error):  # the temporary folder is full, and the sample is not to blame
+                raise
             # One bad sample does not stop a run; it is reported. OSError: Pillow decodes late.
             return Failure(item.id, variant, f"{type(error).__name__}: {error}")
         names = {}
@@ -456,6 +459,12 @@ def _key(item_id: str, variant: int) -> str:
 @contextmanager
 def _folder(out: Path, job: _Row) -> Iterator[IO[str]]:
     """Claim the folder for this job and this process; gives the journal, opened to append."""
+    with writing_to(out), _claimed(out, job) as journal:
+        yield journal
+
+
+@contextmanager
+def _claimed(out: Path, job: _Row) -> Iterator[IO[str]]:
     state = out / _STATE
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: name a folder")
@@ -466,7 +475,7 @@ def _folder(out: Path, job: _Row) -> Iterator[IO[str]]:
             )
         state.mkdir(parents=True, exist_ok=True)
         write_whole(state / "job.json", (json.dumps(job, sort_keys=True, indent=1) + "\n").encode())
-    elif (found := json.loads((state / "job.json").read_bytes())) != json.loads(to_json(job)):
+    elif (found := _job(state / "job.json")) != json.loads(to_json(job)):
         changed = sorted(k for k in job if found.get(k) != job[k])
         raise UsageError(
             f"{out} was made with another {' and '.join(changed)}: name a new folder, or run it "
@@ -503,12 +512,29 @@ def _earlier(out: Path) -> dict[str, _Row]:
             continue
         data = path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
-        for line in whole.decode().splitlines():
-            row = json.loads(line)
-            rows[_key_of(row)] = row
+        for line in whole.splitlines():
+            try:
+                row = json.loads(line)
+                Record.from_row(row)
+                rows[_key_of(row)] = row
+            except (ReplayError, ValueError, TypeError, AttributeError, RecursionError) as error:
+                raise DataError(
+                    f"{path} is damaged ({type(error).__name__}: {str(error)[:100]}): name a new "
+                    "folder"
+                ) from None
         if path.name == "journal.jsonl" and len(whole) < len(data):
             os.truncate(path, len(whole))
     return rows
+
+
+def _job(path: Path) -> _Row:
+    try:
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict):
+            return found
+    except (ValueError, RecursionError):
+        pass
+    raise DataError(f"{path} is damaged: name a new folder")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ..errors import UsageError
+from ..errors import UsageError, writing_to
 from .croissant import croissant
 from .folder import FILE_COLUMNS, METADATA, FolderReport, write_whole
 from .items import Item
@@ -81,20 +81,20 @@ def generate_dataset(
     report = recipe.run(items, work, n=n, workers=workers, progress=progress)
     rows = [json.loads(line) for line in (work / METADATA).read_text("utf-8").splitlines()]
     shards: list[str] = []
-    if form != "folder":
-        ending = "parquet" if form == "parquet" else "tar"
-        write = _parquet if form == "parquet" else _tar
-        for k, part in enumerate(_parts(rows, work)):
-            shards.append(f"data-{k:05d}.{ending}")
-            write_whole(out / shards[-1], write(part, work))
-        for old in out.glob(f"data-*.{ending}"):
-            if old.name not in shards:
-                old.unlink()
-    files = {name: _digest(out / name) for name in shards or [METADATA]}
-    described = croissant(recipe, rows, form=form, files=files, source=source)
-    write_whole(
-        out / "croissant.json", (json.dumps(described, indent=1, sort_keys=True) + "\n").encode()
-    )
+    with writing_to(out):
+        if form != "folder":
+            ending = "parquet" if form == "parquet" else "tar"
+            write = _parquet if form == "parquet" else _tar
+            for k, part in enumerate(_parts(rows, work)):
+                shards.append(f"data-{k:05d}.{ending}")
+                write_whole(out / shards[-1], write(part, work))
+            for old in out.glob(f"data-*.{ending}"):
+                if old.name not in shards:
+                    old.unlink()
+        files = {name: _digest(out / name) for name in shards or [METADATA]}
+        described = croissant(recipe, rows, form=form, files=files, source=source)
+        whole = (json.dumps(described, indent=1, sort_keys=True) + "\n").encode()
+        write_whole(out / "croissant.json", whole)
     return replace(report, path=out)
 
 

@@ -98,7 +98,7 @@ class Record:
             for name in _NESTED:
                 fields[name] = json.loads(fields[name])
             fields["trace"] = tuple(fields["trace"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ReplayError(f"not a generation record: {error!r} in {dict(row)!r}") from error
         return cls(**fields)
 

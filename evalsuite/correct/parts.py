@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
+from ..errors import DataError, UsageError, writing_to
 from ..generators.items import is_held_out
 from ..generators.protocol import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..data import Dataset, Sample
     from ..gate.policy import Policy
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Claim a new folder; an error takes away what was written to it.
+
+    The same command can then run again: after a disk has room again, say.
+
+    Raises
+    ------
+    UsageError
+        If it holds something.
+    NoRoomError
+        If the disk is full.
+    """
+    there = target.exists()
+    if there and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is not empty: name a new folder")
+    try:
+        with writing_to(target):
+            yield target
+    except Exception:
+        if target.is_dir():
+            for path in target.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not there:
+                target.rmdir()
+        raise
 
 
 def halves(real: Dataset, policy: Policy) -> dict[str, list[Sample]]:

@@ -328,6 +328,8 @@ class _Reader:
         self._source.seek(0)
         try:
             return self._library.SoundFile(self._source)
+        except MemoryError:
+            raise
         except Exception as error:  # damaged input makes soundfile raise more than its own errors
             raise self._source.failed or _damaged(self.form, error) from None
 
@@ -336,7 +338,7 @@ class _Reader:
         # Two at least: the second is at the end, so that a header that lies is found out.
         count = max(2, round(self.budget / (_EXCERPT * self.rate)))
         length = self.budget // count
-        native = _room(count * length)
+        native = np.empty(count * length, dtype=np.float32)
         for k in range(count):
             start = round(k * (self.frames - length) / (count - 1))
             try:
@@ -353,7 +355,7 @@ class _Reader:
         self._peak, self._not_finite = 0.0, 0
         self.notes -= {"clipped", "over-range"}
         wanted = min(self.frames, self.budget)
-        native = _room(wanted)
+        native = np.empty(wanted, dtype=np.float32)
         found = self._fill(native)
         if not found:
             raise BadSample("truncated", f"none of {self.frames:,} samples can be decoded")
@@ -379,6 +381,8 @@ class _Reader:
             try:
                 found = len(self.sound.read(out=part))
                 ended = found < len(part)
+            except MemoryError:
+                raise  # the machine is short of memory: no sample is to blame
             except Exception:
                 found = (
                     int(np.argmax(np.isnan(part[:, -1]))) if np.isnan(part[-1, -1]) else len(part)
@@ -416,13 +420,6 @@ class _Reader:
             self.notes.add("silent")
         elif self.channels > 1 and max(native.max(), -native.min()) < _SILENCE:
             self.notes |= {"silent", "cancelled"}
-
-
-def _room(count: int) -> npt.NDArray[np.float32]:
-    try:
-        return np.empty(count, dtype=np.float32)
-    except MemoryError:
-        raise BadSample("oversized", f"{count:,} samples do not fit into memory") from None
 
 
 def _overstated(source: _Source) -> bool:

@@ -151,6 +151,8 @@ def decode_image(
     BadSample
         ``not_an_image``, ``truncated``, ``oversized`` or ``unreadable`` (damaged, or pixel values
         that have no known scale).
+    MemoryError
+        If the machine has too little memory for a picture within the limits.
     DataError
         If Pillow was told to pass truncated files as whole (``LOAD_TRUNCATED_IMAGES``).
     """
@@ -168,6 +170,28 @@ def decode_image(
     if form is None:
         raise BadSample("not_an_image", what_is(data[:512]))
     try:
+        return _decoded(form, data, limits, name)
+    except MemoryError as error:
+        if not _is_room(limits):
+            raise  # the machine is short of memory: no sample is to blame
+        # There is room now: a file that still asks for too much is at fault.
+        try:
+            return _decoded(form, data, limits, name)
+        except MemoryError:
+            raise _damaged(form, error, data) from None
+
+
+def _is_room(limits: Limits) -> bool:
+    """Say whether as much memory can be had as decoding the largest picture may take."""
+    try:
+        np.empty(8 * limits.max_pixels, dtype=np.uint8)
+    except MemoryError:
+        return False
+    return True
+
+
+def _decoded(form: str, data: bytes, limits: Limits, name: str | None) -> DecodedImage:
+    try:
         image = _reader(form)(io.BytesIO(data))
         _check_size(image.size, limits)
         notes = {"first-frame"} if getattr(image, "is_animated", False) else set()
@@ -181,7 +205,7 @@ def decode_image(
             notes.add("exif-rotated")
         if orientation in _TRANSPOSE:
             pixels = pixels.transpose(_TRANSPOSE[orientation])
-    except BadSample:
+    except (BadSample, MemoryError):
         raise
     except Exception as error:  # damaged input makes Pillow raise nearly anything
         raise _damaged(form, error, data) from None

@@ -78,8 +78,15 @@ def load_audio_folder(folder: Path) -> Embedder[DecodedAudio]:
                 f"{folder.name!r} is a {kind!r}: of models of sound, {', '.join(SPEECH)} and "
                 f"{CLAP} are read"
             )
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeError) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise ModelError(f"the configuration in {str(folder)!r} is not valid: {error}") from error
+    if not (4000 <= rate <= 192_000 and dim >= 1):
+        raise ModelError(
+            f"the configuration in {str(folder)!r} is not valid: a rate of {rate} Hz and {dim} "
+            "features"
+        )
     files = [*sorted(folder.glob("*.json")), *weights]
     hashes = {path.name: file_sha256(path) for path in files}
     info = EncoderInfo(

@@ -51,7 +51,7 @@ _FASTEST = 200  # frames of a log-mel spectrum in a second: it bounds the memory
 class Strict(BaseModel):
     """What is read from the file beside a network: no other keys, no other types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Waveform(Strict):
@@ -70,7 +70,7 @@ class LogMel(Strict):
     kind: Literal["log_mel"]
     fft: int = Field(ge=64, le=4096)
     window: int = Field(ge=16, description="Samples in a frame.")
-    hop: int = Field(ge=1, description="Samples from a frame to the next.")
+    hop: int = Field(ge=1, le=192_000, description="Samples from a frame to the next.")
     edges: Literal["none", "zeros", "reflect"] = Field(
         default="none",
         description="What lies beyond the ends of the recording; none: frames only where all of "

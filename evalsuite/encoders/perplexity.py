@@ -73,8 +73,10 @@ def load_text_scorer(spec: str) -> Scorer[str]:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         room = int(config.get("max_position_embeddings") or config.get("n_positions") or _TOKENS)
-    except (ValueError, TypeError, AttributeError, UnicodeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"the configuration in {str(folder)!r} is not valid: {error}") from error
+    if room < 1:
+        raise ModelError(f"the configuration in {str(folder)!r} is not valid: {room} positions")
     hashes = {p.name: file_sha256(p) for p in files}
     info = EncoderInfo(
         id=f"{FAMILY}/{folder.name}",

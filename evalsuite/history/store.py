@@ -184,6 +184,18 @@ class History:
                     f"{self.path} has version {version}, this evalsuite reads {VERSION}: use the "
                     "evalsuite that wrote it, or add the results to a new file"
                 )
+            else:
+                self._check(connection)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Refuse a file whose tables are not ours, or hold what they cannot."""
+        found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+        ours = {" ".join(sql.split()) for sql in _TABLES.split(";") if sql.strip()}
+        if {" ".join(str(sql).split()) for (sql,) in found} != ours:
+            raise DataError(f"{self.path} is damaged: its tables are not a history's")
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]  # types of cells, too
+        if said != "ok":
+            raise DataError(f"{self.path} is damaged: {said}")
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -328,12 +340,15 @@ class History:
                 "SELECT status, finding, text FROM reason WHERE run = ? ORDER BY position",
                 (run.id,),
             ).fetchall()
-        return [ReasonRow(Status(row[0]), row[1], row[2]) for row in rows]
+        return [ReasonRow(*_with_status(row, 0)) for row in rows]
 
 
 def _with_status(row: Sequence[Any], position: int) -> list[Any]:
     cells = list(row)
-    cells[position] = Status(cells[position])
+    try:
+        cells[position] = Status(cells[position])
+    except ValueError:
+        raise DataError(f"the history is damaged: {cells[position]!r} is no verdict") from None
     return cells
 
 

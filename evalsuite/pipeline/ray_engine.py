@@ -35,7 +35,7 @@ from ..data.dataset import BadSample
 from ..encoders.base import cpu_count
 from ..encoders.cache import FeatureCache
 from ..encoders.encoding import merged, progress_bar
-from ..errors import DataError, EvalsuiteError, ModelError, UsageError
+from ..errors import DataError, EvalsuiteError, ModelError, UsageError, ran_out
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -554,6 +554,8 @@ def _own_error(error: Any) -> EvalsuiteError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, EvalsuiteError):
         return cause
+    if isinstance(cause, Exception) and (said := ran_out(cause)) is not None:
+        return EvalsuiteError(f"in a worker {said}")
     return EvalsuiteError(f"a worker failed: {_first_line(cause or error)}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
-from ..errors import DataError
+from ..errors import DataError, writing_to
 from ..gate.findings import SCHEMA_VERSION, GateResult
 
 if sys.platform != "win32":
@@ -234,19 +234,24 @@ def write_files(
 ) -> list[Path]:
     """Write the outputs of a run, by name, in this order; each appears whole or not at all.
 
+    On a full disk none of them does: all are written before the first gets its name.
+
     Raises
     ------
     DataError
         If the folder cannot be written.
     """
+    ready = {
+        folder / name: content.encode("utf-8", errors) if isinstance(content, str) else content
+        for name, content in files.items()
+    }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            data = content.encode("utf-8", errors) if isinstance(content, str) else content
-            write_atomically(folder / name, data)
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_all(ready)
     except OSError as error:
         raise DataError(f"cannot write the outputs to {folder}: {error.strerror}") from None
-    return [folder / name for name in files]
+    return list(ready)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -254,10 +259,17 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     What killed runs left of it goes.
     """
-    _sweep(path)
-    stream, temporary = _temporary(path)
+    _write_all({path: data})
+
+
+def _write_all(files: Mapping[Path, bytes]) -> None:
+    """Write files of one folder; the first is renamed when the last is on the disk."""
+    staged: list[tuple[BinaryIO, Path, Path]] = []
     try:
-        with stream:
+        for path, data in files.items():
+            _sweep(path)
+            stream, temporary = _temporary(path)
+            staged.append((stream, temporary, path))
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -265,18 +277,24 @@ def write_atomically(path: Path, data: bytes) -> None:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
-            if sys.platform != "win32":
-                temporary.replace(path)  # while it is locked
-        if sys.platform == "win32":  # where no open file can be renamed
-            temporary.replace(path)
+        for stream, temporary, path in staged:
+            if sys.platform == "win32":  # where no open file can be renamed
+                stream.close()
+            temporary.replace(path)  # while it is locked
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for _, temporary, _ in staged:
+            temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the rename itself must survive a power cut
-        folder = os.open(path.parent, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
-            os.fsync(folder)
-        os.close(folder)
+    finally:
+        for stream, _, _ in staged:
+            with contextlib.suppress(OSError):  # of a full disk: what it holds is not written
+                stream.close()
+    if os.name == "posix":  # the renames themselves must survive a power cut
+        for parent in {path.parent for path in files}:
+            folder = os.open(parent, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
+                os.fsync(folder)
+            os.close(folder)
 
 
 def _temporary(path: Path) -> tuple[BinaryIO, Path]:

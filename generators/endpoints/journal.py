@@ -102,6 +102,12 @@ class Journal:
             raise DataError(
                 f"{self.path} is not an endpoint journal of format {_FORMAT}: name another file"
             )
+        else:
+            found = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+            if {" ".join(str(sql).split()) for (sql,) in found} != {
+                " ".join(statement.split()) for statement in _SCHEMA.split(";") if statement.strip()
+            }:
+                raise DataError(f"{self.path} is damaged: its tables are not a journal's")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -132,7 +138,7 @@ class Journal:
         if found is None:
             return None
         kind, digest, body = found
-        if sha256(body).hexdigest() != digest:
+        if not isinstance(body, bytes) or sha256(body).hexdigest() != digest:
             raise DataError(f"the journal {self.path} is damaged at {key}: restore or delete it")
         return Kept(kind, body)
 

@@ -130,7 +130,9 @@ def _check_index(index: Path, kind: Kind) -> None:
     if not isinstance(described.get("_class_name"), str):
         raise ModelError(f"{index} names no pipeline of diffusers: {described.get('_class_name')}")
     for name, part in described.items():
-        if isinstance(part, list) and (not part or part[0] not in _LIBRARIES):
+        if isinstance(part, list) and not (
+            part and isinstance(part[0], str | None) and part[0] in _LIBRARIES
+        ):
             raise ModelError(
                 f"{index}: the part {name!r} is {part!r}, which is not of diffusers or "
                 "transformers; code from elsewhere is never run"
