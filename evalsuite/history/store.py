@@ -206,7 +206,7 @@ class History:
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA trusted_schema = OFF")
                 yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # what is damaged is quoted, too
             raise DataError(f"cannot use the history {self.path}: {error}") from None
 
     def add(

@@ -147,6 +147,7 @@ def new_study(
     lang: str = "en",
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
+    allow_hosts: Sequence[str] = (),
 ) -> Key:
     """Draw a study and write ``study.html`` and ``key.json``.
 
@@ -178,6 +179,8 @@ def new_study(
     max_bytes : int
         Of the page. Where media are too large for it, all of them are encoded with loss; where that
         is not enough, it is refused.
+    allow_hosts : sequence of str
+        Servers of object stores that are not on premise and may be asked.
 
     Returns
     -------
@@ -206,7 +209,7 @@ def new_study(
     n = DEFAULT_N if n is None else n
     if n < 2:
         raise UsageError(f"--n must be at least 2, got {n}")
-    opened = [open_dataset(path) for path in sets]
+    opened = [open_dataset(path, allow_hosts=allow_hosts) for path in sets]
     infos = _describe(sets, opened, names)
     modalities = tuple(
         m for m in ("image", "audio", "text") if all(m in d.modalities for d in opened)
@@ -303,6 +306,14 @@ def read_key(folder: str | Path) -> Key:
     unknown = {t for trial in key.trials.values() for t in trial.items} - set(key.items)
     if unknown:
         raise DataError(f"{file} is damaged: it has no item {min(unknown)!r}")
+    if others := {item.set for item in key.items.values()} - {info.name for info in key.sets}:
+        raise DataError(f"{file} is damaged: it has no set {min(others)!r}")
+    shown = 2 if key.kind == "ab" else 1
+    for name, trial in key.trials.items():
+        if len(trial.items) != shown:
+            raise DataError(
+                f"{file} is damaged: the trial {name!r} shows {len(trial.items)} items, not {shown}"
+            )
     return key
 
 

@@ -120,7 +120,7 @@ class Journal:
                     self._db.execute("ROLLBACK")
                     raise
                 self._db.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # what is damaged is quoted, too
                 raise DataError(f"the journal {self.path} cannot be used: {error}") from error
 
     def get(self, key: str) -> Kept | None:

@@ -28,6 +28,7 @@ from evalsuite.generators.record import Record
 from evalsuite.history.report import write_history
 from evalsuite.history.store import History
 from evalsuite.hosts import Cut, Server
+from evalsuite.study.design import new_study, read_key
 from evalsuite.tune import Knob, _same_job
 
 DEEP = "[" * 100_000
@@ -87,6 +88,33 @@ def test_a_pipelines_part_from_nowhere_is_refused(part: list[Any], tmp_path: Pat
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match="not of diffusers"):
         model_folder(str(tmp_path), "pipeline")
+
+
+# --- studies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["set", "sets", "kind", "pair"])
+def test_a_key_that_does_not_fit_itself_is_refused(change: str, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        for k in range(6):
+            Image.new("L", (16, 16), 9 * k + len(name)).save(tmp_path / name / f"{k}.png")
+    sets = [tmp_path / "first", tmp_path / "second"]
+    new_study(sets, tmp_path / "study", kind="mos", n=4)
+    path = tmp_path / "study" / "key.json"
+    key = json.loads(path.read_text())
+    read_key(path)
+    if change == "set":
+        next(iter(key["items"].values()))["set"] = "third"
+    elif change == "sets":
+        del key["sets"][0]
+    elif change == "kind":
+        key["kind"] = "ab"
+    else:
+        next(iter(key["trials"].values()))["items"] *= 2
+    path.write_text(json.dumps(key))
+    with pytest.raises(DataError, match="is damaged"):
+        read_key(path)
 
 
 # --- what runs of ours keep -----------------------------------------------------------------------
@@ -156,6 +184,7 @@ HISTORY = (
     "DROP TABLE reason",
     "CREATE TABLE more (a)",
     "UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'finding'",
+    "UPDATE sqlite_schema SET sql = CAST(x'8c8c8c' AS TEXT) WHERE name = 'finding'",
 )
 
 
@@ -168,20 +197,26 @@ def test_a_history_that_is_not_ours_any_more_is_refused(statement: str, tmp_path
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA writable_schema = ON")
         database.execute(statement)
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="damaged|cannot use"):
         write_history(History(path), tmp_path / "page.html", today=date(2026, 1, 1))
 
 
 @pytest.mark.parametrize(
-    "statement", ["ALTER TABLE answers ADD COLUMN more", "DROP TABLE dead_letters"]
+    "statement",
+    [
+        "ALTER TABLE answers ADD COLUMN more",
+        "DROP TABLE dead_letters",
+        "UPDATE sqlite_schema SET sql = CAST(x'8c8c8c' AS TEXT) WHERE name = 'answers'",
+    ],
 )
 def test_a_journal_that_is_not_ours_any_more_is_refused(statement: str, tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     with closing(Journal(path)) as journal:
         journal.put("k", "ok", b"{}", model="m", path="/p", prompt=None)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA writable_schema = ON")
         database.execute(statement)
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="damaged|cannot be used"):
         Journal(path)
 
 
