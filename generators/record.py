@@ -98,6 +98,13 @@ class Record:
             for name in _NESTED:
                 fields[name] = json.loads(fields[name])
             fields["trace"] = tuple(fields["trace"])
+            for name, kind in _KINDS.items():
+                if not isinstance(fields[name], kind):
+                    raise TypeError(f"{name} is no {kind.__name__}")  # noqa: TRY301 - as above
+            for name in (*_LISTS, "trace"):
+                part = dict if name == "trace" else str
+                if not all(isinstance(each, part) for each in fields[name]):
+                    raise TypeError(f"{name} holds what is no {part.__name__}")  # noqa: TRY301
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ReplayError(f"not a generation record: {error!r} in {dict(row)!r}") from error
         return cls(**fields)
@@ -107,6 +114,11 @@ _LISTS = ("parents", "model_sha256", "prompt_sha256")
 
 
 _NESTED = ("operation", "params", "trace")
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("id", "generator", "parent_sha256", "sha256", "software"), str),
+    **dict.fromkeys(("variant", "seed"), int),
+    **dict.fromkeys(("operation", "params"), dict),
+}
 
 
 def draw(
@@ -273,8 +285,9 @@ def replay(
         )
     try:
         made = as_kept(operation.apply(parent, record.params))
-    except ValueError as error:
-        raise ReplayError(f"{record.id}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # An operation reads the parameters that it drew as they were.
+        raise ReplayError(f"{record.id}: {type(error).__name__}: {error}") from error
     if content_hash(made) != record.sha256:
         raise ReplayError(
             f"{record.id}: replay gave other content than recorded. Made with {record.software}; "

@@ -184,6 +184,8 @@ def build(description: Mapping[str, Any]) -> Operation:
         raise RecipeError(
             f"an operation is described by name, version and params; got {description!r}"
         ) from error
+    if not isinstance(name, str):
+        raise RecipeError(f"an operation's name is a word, got {name!r}")
     cls = operation_class(name)
     if cls.version != wanted:
         raise RecipeError(

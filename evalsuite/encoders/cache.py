@@ -306,7 +306,7 @@ class Records:
             except OSError as error:
                 self._cache._warn(f"cannot read the cache file {path}: {error}; it is made anew")
                 continue
-            except (safetensors.SafetensorError, ValueError):
+            except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
                 self._cache._damaged(path)
                 continue
             for row in range(len(digests) // _DIGEST):
@@ -325,19 +325,35 @@ class Records:
         except OSError as error:
             self._cache._warn(f"cannot read the cache file {path}: {error}; it is made anew")
             content = None
-        if content is not None and hashlib.sha256(content).hexdigest() != name:
-            self._cache._damaged(path)
-            content = None
-        if content is None:
+        segment: tuple[npt.NDArray[np.int64], memoryview] | None = None
+        if content is not None:
+            right = hashlib.sha256(content).hexdigest() == name
+            segment = _parts(content) if right else None
+            if segment is None:
+                self._cache._damaged(path)
+        if segment is None:
             self._index = {d: place for d, place in self._index.items() if place[0] != name}
             return None
         _touch(path)
-        tensors = safetensors.numpy.load(content)
-        segment = (tensors["offsets"], memoryview(tensors["data"].tobytes()))
         self._open[name] = segment
         if len(self._open) > _OPEN_SEGMENTS:
             self._open.popitem(last=False)
         return segment
+
+
+def _parts(content: bytes) -> tuple[npt.NDArray[np.int64], memoryview] | None:
+    """Give where records lie, and the records; None if that is no segment."""
+    try:
+        tensors = safetensors.numpy.load(content)
+        digests, offsets, data = (tensors[name] for name in ("digests", "offsets", "data"))
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
+        return None
+    kinds = (digests.dtype, offsets.dtype, data.dtype) == (np.uint8, np.int64, np.uint8)
+    if not kinds or offsets.shape != (digests.size // _DIGEST + 1,):
+        return None
+    if offsets[0] != 0 or offsets[-1] != data.size or (np.diff(offsets) < 0).any():
+        return None
+    return offsets, memoryview(data.tobytes())
 
 
 def _touch(path: Path) -> None:

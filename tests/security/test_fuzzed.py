@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from contextlib import closing
@@ -15,12 +16,19 @@ from PIL import Image
 from safetensors.numpy import save
 
 from benchmarks.fuzz import _SIDECARS, _small_result, _tensor_graph
-from evalsuite.encoders import load_audio_encoder
+from evalsuite.encoders import FeatureCache, load_audio_encoder
 from evalsuite.encoders.onnxfile import load_onnx_pictures, load_onnx_sound
 from evalsuite.encoders.perplexity import load_text_scorer
 from evalsuite.errors import DataError, EvalsuiteError, ModelError, UsageError
 from evalsuite.gate.findings import GateResult
-from evalsuite.generators import ClassSampler, Item, generate_folder, parse_recipe
+from evalsuite.generators import (
+    ClassSampler,
+    Item,
+    generate_folder,
+    parse_recipe,
+    produce,
+    replay,
+)
 from evalsuite.generators.endpoints.journal import Journal
 from evalsuite.generators.local.folder import model_folder
 from evalsuite.generators.protocol import ReplayError
@@ -176,6 +184,36 @@ def test_a_record_without_end_is_refused() -> None:
         Record.from_row(row)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"params": "3.5"}, {"params": "[]"}, {"params": "{}"}, {"parents": [{}]}, {"trace": "[3]"},
+     {"sha256": 3}, {"operation": '{"name": {}, "version": 1, "params": {}}'}],
+)  # fmt: skip
+def test_a_record_of_other_kinds_is_not_replayed(change: dict[str, Any]) -> None:
+    picture = Image.new("L", (8, 8), 99)
+    recipe = parse_recipe("{version: 1, seed: 7, steps: [corrupt: {kind: fog}]}")
+    _, record = produce(recipe.operation(), Item("a", picture, None), seed=3)
+    row = record.to_row()
+    replay(Record.from_row(row), picture)
+    with pytest.raises(ReplayError):
+        replay(Record.from_row({**row, **change}), picture)
+
+
+def test_a_segment_of_the_cache_that_is_none_is_left_out(tmp_path: Path) -> None:
+    """Its name fits its content, which is not what we write."""
+    one, whole = {"a": np.zeros(3)}, np.zeros(32, dtype=np.uint8)
+    odd = {"digests": whole, "offsets": np.array([0, 9]), "data": np.zeros(3, dtype=np.uint8)}
+    folder = tmp_path / "v1" / "features" / "ab"
+    folder.mkdir(parents=True)
+    for tensors in (one, odd, {"digests": whole}, {**odd, "offsets": np.array([1.0, 3.0])}):
+        content = save(tensors)
+        (folder / hashlib.sha256(content).hexdigest()).write_bytes(content)
+        cache = FeatureCache(tmp_path)
+        assert cache.records("features", "ab").get(bytes(32)) is None
+        assert cache.corrupt == 1
+        assert not list(folder.iterdir())
+
+
 HISTORY = (
     "UPDATE run SET verdict = 'odd'",
     "UPDATE finding SET status = 'odd'",
@@ -197,7 +235,7 @@ def test_a_history_that_is_not_ours_any_more_is_refused(statement: str, tmp_path
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA writable_schema = ON")
         database.execute(statement)
-    with pytest.raises(DataError, match="damaged|cannot use"):
+    with pytest.raises(DataError, match=r"damaged|cannot use"):
         write_history(History(path), tmp_path / "page.html", today=date(2026, 1, 1))
 
 
@@ -216,7 +254,7 @@ def test_a_journal_that_is_not_ours_any_more_is_refused(statement: str, tmp_path
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA writable_schema = ON")
         database.execute(statement)
-    with pytest.raises(DataError, match="damaged|cannot be used"):
+    with pytest.raises(DataError, match=r"damaged|cannot be used"):
         Journal(path)
 
 
