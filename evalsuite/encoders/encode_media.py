@@ -24,7 +24,7 @@ from ..data.dataset import BadSample, Dataset, Limits, Sample
 from ..data.images import sample_hash, set_fingerprint
 from ..errors import DataError, ModelError
 from .base import code_version, cpu_count
-from .encoding import Clock, Encoded, progress_bar
+from .encoding import Clock, Encoded, progress_bar, short_turns
 from .media import Embedder, Scorer, Transcriber, Transcript
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 
 Media: TypeAlias = Literal["audio", "text"]
 
-# Samples that a worker takes at a time: a model runs better on some, memory holds not too many.
-_CHUNK = {"audio": 8, "text": 128}
+# Samples that a worker takes at a time. Recordings fill memory; texts are batched with others of
+# their length, and of few there are not enough of each.
+_CHUNK = {"audio": (8, 8), "text": (64, 1024)}
+_TURNS = 4
+"""Turns that each worker has at least, so that the last one does not keep the others waiting."""
 DESCRIBED_BY: dict[Media, tuple[str, ...]] = {
     "audio": (
         "evalsuite.data.audio",
@@ -121,7 +124,7 @@ def encode_media(
     blas = threadpoolctl.ThreadpoolController().select(internal_api="openblas")
     unit = "texts" if modality == "text" else "recordings"
     bar = progress_bar(label or dataset.name, len(rows), progress, unit)
-    with blas.limit(limits=1), bar as advance:
+    with blas.limit(limits=1), short_turns(), bar as advance:
         run.go(workers or cpu_count(), advance)
     return run.result(start, may_be_empty)
 
@@ -196,7 +199,8 @@ class _Run:
 
     def go(self, workers: int, advance: Any) -> None:
         """Encode all samples."""
-        chunk = _CHUNK[self.modality]
+        least, most = _CHUNK[self.modality]
+        chunk = min(most, max(least, len(self.rows) // (workers * _TURNS)))
         starts = iter(range(0, len(self.rows), chunk))
         try:
             with ThreadPoolExecutor(workers, "encode") as pool:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _AHEAD = 256  # prepared images that may wait while a model loads: 38 MB at 224 × 224
 _Item: TypeAlias = tuple[int, bytes, npt.NDArray[Any]]  # row, digest, prepared image
+_TURN_SECONDS = 2e-4
 _STEPS = ("read", "lookup", "decode", "describe", "prepare", "forward")
 
 
@@ -172,6 +173,7 @@ def encode(
     blas = threadpoolctl.ThreadpoolController().select(internal_api="openblas")
     with (
         blas.limit(limits=1),
+        short_turns(),
         progress_bar(label or dataset.name, total, progress) as advance,
     ):
         run.go(workers or cpu_count(), advance)
@@ -226,6 +228,21 @@ def merged(parts: Sequence[Encoded], name: str) -> Encoded:
         timings={key: sum(part.timings[key] for part in parts) for key in first.timings},
         transcripts=[item for part in heard for item in part] if heard else None,
     )
+
+
+@contextlib.contextmanager
+def short_turns() -> Iterator[None]:
+    """Let threads change places in Python often.
+
+    After every operation of a forward pass its thread waits until another that is busy in Python
+    gives way: 5 ms by default, as long as the operation took.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _none_usable(name: str, count: int, problems: Sequence[Problem]) -> DataError:

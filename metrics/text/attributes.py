@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..image.attributes import Attribute
-from .words import guess_language, script_shares, sentences, words
+from .words import language_of, script_shares, sentences, words
 
 LIMIT = 20_000
 """Characters that are looked at; only the length is that of the whole text."""
@@ -158,7 +158,7 @@ def text_attributes(text: str) -> dict[str, float]:
         "word_variety": _variety(folded),
         "type_token_ratio": _moving_ratio(folded),
         "repetition": _repetition(folded),
-        "reading_ease": _reading_ease(seen, folded, parts),
+        "reading_ease": _reading_ease(seen, folded, parts, scripts),
         **_shares(seen),
         **{name: scripts[name] for name in ("latin", "kana", "han", "hangul")},
     }
@@ -192,8 +192,8 @@ def _repetition(tokens: Sequence[str]) -> float:
     return 1 - len(set(sequences)) / len(sequences) if sequences else _NAN
 
 
-def _reading_ease(text: str, tokens: Sequence[str], parts: int) -> float:
-    if not tokens or not parts or guess_language(text) != "en":
+def _reading_ease(text: str, tokens: Sequence[str], parts: int, scripts: dict[str, float]) -> float:
+    if not tokens or not parts or language_of(text, scripts, tokens) != "en":
         return _NAN
     syllables = sum(map(_syllables, tokens))
     return 206.835 - 1.015 * len(tokens) / parts - 84.6 * syllables / len(tokens)

@@ -1,6 +1,6 @@
 """Near-verbatim copies: texts of a generator that repeat each other, or the text it was trained on.
 
-Candidates are found by MinHash and locality-sensitive hashing (datasketch); each is then compared
+Candidates are found by MinHash (datasketch) and locality-sensitive hashing; each is then compared
 exactly, so that no pair below the threshold is reported.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +21,13 @@ from .._result import Interval, Scalar
 from ..distribution.copying import wilson_interval
 from ..inference import Groups, p_value, permutation_masks, pool_groups
 
-if TYPE_CHECKING:
-    from datasketch import MinHash
-
 _Shingles: TypeAlias = frozenset[str]
 
 SHINGLE = 5
 """Characters in a shingle."""
 _HASHES = 128
 _KEPT_HASHES = 2**20
+_BLOCK = 256
 _MISSED = 1e-3  # pairs at the threshold that hashing may overlook
 _PERMUTATIONS = 999
 
@@ -254,21 +252,42 @@ def _matches(
 
     Of forms, not of texts: a thousand equal texts are not a million pairs.
     """
-    from datasketch import MinHashLSH
-
-    index = MinHashLSH(params=(bands, rows), num_perm=_HASHES)
-    for j, hashes in enumerate(theirs.hashes):
-        index.insert(j, hashes)
     found: list[tuple[int, int, float]] = []
-    for i, hashes in enumerate(ours.hashes):
-        for j in index.query(hashes):
-            a, b = ours.shingles[i], theirs.shingles[j]
-            similarity = len(a & b) / len(a | b)
-            if similarity >= threshold:
-                found.append((i, j, similarity))
+    for i, j in _candidates(ours.hashes, theirs.hashes, bands, rows):
+        a, b = ours.shingles[i], theirs.shingles[j]
+        both = len(a & b)
+        similarity = both / (len(a) + len(b) - both)
+        if similarity >= threshold:
+            found.append((i, j, similarity))
     at, to, values = zip(*found, strict=True) if found else ((), (), ())
     shape = (len(ours.forms), len(theirs.forms))
     return sparse.csr_array((np.array(values, dtype=np.float64), (at, to)), shape=shape)
+
+
+def _candidates(
+    ours: npt.NDArray[np.uint64], theirs: npt.NDArray[np.uint64], bands: int, rows: int
+) -> Iterator[tuple[int, int]]:
+    """Give each pair that agrees in all rows of some band, once, and now and then another."""
+    # One number for the rows of a band: unequal rows rarely share it, and what does is compared.
+    mix = np.random.default_rng(0).integers(2**63, size=rows, dtype=np.uint64) * np.uint64(2) + 1
+    keys = [
+        [(h[:, k : k + rows] * mix).sum(axis=1, dtype=np.uint64) for h in (ours, theirs)]
+        for k in range(0, bands * rows, rows)
+    ]
+    orders = [np.argsort(key, kind="stable") for _, key in keys]
+    ordered = [key[order] for (_, key), order in zip(keys, orders, strict=True)]
+    for start in range(0, len(ours), _BLOCK):
+        pairs = np.zeros(0, dtype=np.int64)
+        for (key, _), order, known in zip(keys, orders, ordered, strict=True):
+            first, last = (
+                np.searchsorted(known, key[start : start + _BLOCK], side)
+                for side in ("left", "right")
+            )
+            count = last - first
+            at = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+            mine = np.repeat(np.arange(start, start + len(count)), count)
+            pairs = np.union1d(pairs, mine * len(theirs) + order[at])
+        yield from zip(*(side.tolist() for side in np.divmod(pairs, len(theirs))), strict=True)
 
 
 def _bands(threshold: float) -> tuple[int, int, float]:
@@ -281,7 +300,8 @@ def _bands(threshold: float) -> tuple[int, int, float]:
     raise AssertionError("one row to a band overlooks nothing from 0.3 on")
 
 
-def _hashes(shingles: Sequence[_Shingles], seed: int) -> list[MinHash]:
+def _hashes(shingles: Sequence[_Shingles], seed: int) -> npt.NDArray[np.uint64]:
+    """MinHash of each set of shingles, shape (n, hashes)."""
     try:
         from datasketch import MinHash
         from datasketch.hashfunc import sha1_hash32
@@ -290,14 +310,16 @@ def _hashes(shingles: Sequence[_Shingles], seed: int) -> list[MinHash]:
             "near copies of texts need datasketch: pip install 'evalsuite[metrics]'"
         ) from error
     # Texts of one language share most of their shingles: each is hashed once.
-    hashed = lru_cache(maxsize=_KEPT_HASHES)(sha1_hash32)
     sketches = MinHash.generator(
         ([s.encode() for s in one] for one in shingles),
         num_perm=_HASHES,
         seed=seed % 2**32,
-        hashfunc=hashed,
+        hashfunc=lru_cache(maxsize=_KEPT_HASHES)(sha1_hash32),
     )
-    return list(sketches)
+    out = np.empty((len(shingles), _HASHES), dtype=np.uint64)
+    for row, sketch in zip(out, sketches, strict=True):
+        row[:] = sketch.hashvalues
+    return out
 
 
 def _normal(text: str) -> str:

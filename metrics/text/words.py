@@ -10,6 +10,7 @@ import re
 import threading
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -138,7 +139,11 @@ def guess_language(text: str) -> str:
     none, to English if all letters are ASCII. A guess for a text of one or two words is often
     wrong: use it over a set, or state the language in the data.
     """
-    share = script_shares(text)
+    return language_of(text, script_shares(text), None)
+
+
+def language_of(text: str, share: dict[str, float], tokens: Sequence[str] | None) -> str:
+    """Give :func:`guess_language` of a text whose scripts, and perhaps words, are known already."""
     if not share["latin"] >= 0:
         return "none"
     asian = share["kana"] + share["han"] + share["hangul"]
@@ -149,7 +154,7 @@ def guess_language(text: str) -> str:
             return "ko"
         return "ja" if share["kana"] > 0.05 * asian else "zh"
     hits = dict.fromkeys(_FUNCTION_WORDS, 0)
-    for word in words(text):
+    for word in words(text) if tokens is None else tokens:
         for code in _CODES.get(word.lower(), ()):
             hits[code] += 1
     best = max(hits.values())
