@@ -336,7 +336,7 @@ def judged(
         or "nothing",
         "gate": f"{result.verdict_before} → {result.verdict_after or 'not run'}",
         "verdict": "improved" if result.improved else "NOT improved",
-        "why": "; ".join(result.reasons[:3]),
+        "why": "; ".join(reason.text for reason in result.reasons[:3]),
     }
     for encoder in looks.own:
         row[f"frechet {encoder}"] = gap(result, "frechet_distance", encoder)

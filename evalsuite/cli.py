@@ -17,10 +17,22 @@ from .cli_audit import audit
 from .cli_correct import correct, tune
 from .cli_generate import generate
 from .cli_history import history_app
+from .cli_options import (
+    AllowDownload,
+    AllowHost,
+    Cache,
+    Device,
+    Lang,
+    Language,
+    PolicyFile,
+    RealData,
+    Redact,
+    Seed,
+)
 from .cli_plugins import plugins_app
 from .cli_study import study_app
 from .cli_study import suggest as policy_suggest
-from .errors import EvalsuiteError, UsageError
+from .errors import EvalsuiteError, UsageError, ran_out
 
 if TYPE_CHECKING:
     from .gate.findings import GateResult
@@ -43,13 +55,6 @@ policy_app.command("suggest")(policy_suggest)
 
 
 SHOWN_REASONS = 5
-
-
-class Language(StrEnum):
-    """Language of the report."""
-
-    EN = "en"
-    JA = "ja"
 
 
 class MapLayout(StrEnum):
@@ -103,15 +108,13 @@ def _say(result: GateResult, out: Path) -> None:
 
 @app.command()
 def gate(
-    real: Annotated[str, typer.Argument(help="Real data: folder, manifest, Parquet, tar.")],
+    real: RealData,
     synthetic: Annotated[str, typer.Argument(help="Synthetic or vendor data, likewise.")],
-    policy: Annotated[
-        str | None, typer.Option(help="Policy file; without it the default policy.")
-    ] = None,
+    policy: PolicyFile = None,
     out: Annotated[Path, typer.Option(help="Folder for the report and its twins.")] = Path(
         "evalsuite-out"
     ),
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
+    seed: Seed = None,
     strict: Annotated[bool, typer.Option(help="A warning ends in exit code 1.")] = False,
     waivers: Annotated[
         Path | None, typer.Option(help="File of findings that are let pass until a day.")
@@ -119,17 +122,11 @@ def gate(
     layout: Annotated[
         MapLayout, typer.Option("--map", help="How the map is laid out; umap is an extra.")
     ] = MapLayout.PCA,
-    lang: Annotated[
-        Language, typer.Option(help="Language that the report opens in.")
-    ] = Language.EN,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Leave private media and names out of the outputs.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    cache: Annotated[bool, typer.Option(help="Keep features for the next run.")] = True,
-    allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Allow asking a model hub for weights.")
-    ] = False,
+    lang: Lang = Language.EN,
+    redact: Redact = False,
+    device: Device = "auto",
+    cache: Cache = True,
+    allow_download: AllowDownload = False,
     engine: Annotated[Engine, typer.Option(help="Where samples are encoded.")] = Engine.LOCAL,
     address: Annotated[
         str | None, typer.Option(help="With ray: host:port of a cluster that runs, or auto.")
@@ -137,10 +134,7 @@ def gate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads, or with ray processes; one for each core.")
     ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Server of an object store that is not on premise; repeat it."),
-    ] = None,
+    allow_host: AllowHost = None,
 ) -> None:
     """Judge a synthetic set against the real one.
 
@@ -185,13 +179,11 @@ def gate(
 
 @app.command()
 def compare(
-    real: Annotated[str, typer.Argument(help="Real data: folder, manifest, Parquet, tar.")],
+    real: RealData,
     candidates: Annotated[
         list[str], typer.Argument(help="Two or more synthetic sets to rank.", metavar="A B ...")
     ],
-    policy: Annotated[
-        str | None, typer.Option(help="Policy file; without it the default policy.")
-    ] = None,
+    policy: PolicyFile = None,
     out: Annotated[Path, typer.Option(help="Folder for the leaderboard and the reports.")] = Path(
         "evalsuite-compare"
     ),
@@ -206,16 +198,11 @@ def compare(
         list[str] | None,
         typer.Option(help="Parameter to read from the generated records; or CANDIDATE=VALUE."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
-    lang: Annotated[Language, typer.Option(help="Language of the outputs.")] = Language.EN,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Leave private media and names out of the outputs.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Server of an object store that is not on premise; repeat it."),
-    ] = None,
+    seed: Seed = None,
+    lang: Lang = Language.EN,
+    redact: Redact = False,
+    device: Device = "auto",
+    allow_host: AllowHost = None,
 ) -> None:
     """Rank synthetic sets by how near they are to the real one.
 
@@ -376,6 +363,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        said = ran_out(error)  # wherever it happened, and whichever library said it
+        if said is None:
+            raise
+        typer.echo(f"error: {said}", err=True)
+        sys.exit(EvalsuiteError.exit_code)
 
 
 if __name__ == "__main__":

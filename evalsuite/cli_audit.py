@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .cli_options import AllowDownload, AllowHost, Cache, Device, Lang, Language, Redact, Seed
+
 SHOWN = 8
-
-
-class AuditLanguage(StrEnum):
-    """Language of the page."""
-
-    EN = "en"
-    JA = "ja"
 
 
 def audit(
@@ -31,20 +25,13 @@ def audit(
     out: Annotated[Path, typer.Option(help="Folder for the page and its twins.")] = Path(
         "evalsuite-audit"
     ),
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
-    lang: Annotated[AuditLanguage, typer.Option(help="Language of the page.")] = AuditLanguage.EN,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Leave private media and names out of the outputs.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    cache: Annotated[bool, typer.Option(help="Keep features for the next run.")] = True,
-    allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Allow asking a model hub for weights.")
-    ] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="Server of an object store that is not on premise; repeat it."),
-    ] = None,
+    seed: Seed = None,
+    lang: Lang = Language.EN,
+    redact: Redact = False,
+    device: Device = "auto",
+    cache: Cache = True,
+    allow_download: AllowDownload = False,
+    allow_host: AllowHost = None,
 ) -> None:
     """Check a delivered set: files, labels, privacy, copies, quality, licence, promises.
 

@@ -8,33 +8,43 @@ from typing import Annotated
 
 import typer
 
+from .cli_options import (
+    AllowDownload,
+    AllowHost,
+    Cache,
+    Device,
+    Lang,
+    Language,
+    PolicyFile,
+    RealData,
+    Redact,
+    Seed,
+    Threads,
+)
+
 SHOWN = 5
 
 
 def correct(
-    real: Annotated[str, typer.Argument(help="Real data: folder, manifest, Parquet, tar.")],
+    real: RealData,
     synthetic: Annotated[str, typer.Argument(help="Synthetic data, likewise.")],
     out: Annotated[Path, typer.Option(help="New folder for the corrected set and the reports.")],
     using: Annotated[
         str, typer.Option("--with", help="Corrections and selections, with commas; or auto.")
     ] = "auto",
-    policy: Annotated[
-        str | None, typer.Option(help="Policy file; without it the default policy.")
-    ] = None,
+    policy: PolicyFile = None,
     modality: Annotated[
         str | None, typer.Option(help="What to correct, where records hold several media.")
     ] = None,
     keep: Annotated[float, typer.Option(help="Share that selection by size keeps.")] = 0.5,
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the policy's.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same.")] = 1,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Leave private media and names out of the reports.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    cache: Annotated[bool, typer.Option(help="Keep features for the next run.")] = True,
-    allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Allow asking a model hub for weights.")
-    ] = False,
+    seed: Seed = None,
+    workers: Threads = 1,
+    lang: Lang = Language.EN,
+    redact: Redact = False,
+    device: Device = "auto",
+    cache: Cache = True,
+    allow_download: AllowDownload = False,
+    allow_host: AllowHost = None,
 ) -> None:
     """Correct a synthetic set and judge it on real data that nothing was fitted on.
 
@@ -55,25 +65,27 @@ def correct(
         cache=cache,
         device=device,
         allow_download=allow_download,
+        allow_hosts=allow_host or (),
         workers=workers,
+        lang=lang.value,
         redact=redact,
     )
     typer.echo("IMPROVED" if result.improved else "NOT IMPROVED")
     for reason in result.reasons[:SHOWN]:
-        typer.echo(f"  {reason}")
+        typer.echo(f"  {reason.text}")
     for drifted in result.drifted[:SHOWN]:
         acting = ", ".join(drifted.corrections) or f"nothing here changes it ({drifted.acts})"
         if keeping := selections_for(drifted.attribute):
             acting += f"; --with {', '.join(keeping)} keeps samples by it"
         typer.echo(f"  drifted: {drifted.attribute} by {drifted.effect:.2g} real sd: {acting}")
     if (more := len(result.drifted) - SHOWN) > 0:
-        typer.echo(f"  drifted: {more} more, in the summary")
+        typer.echo(f"  drifted: {more} more, on the page")
     if result.corrections:
         typer.echo(f"  applied: {', '.join(c['name'] for c in result.corrections)}")
     for name, why in result.skipped:
-        typer.echo(f"  not applied: {name}: {why}")
+        typer.echo(f"  not applied: {name}: {why.text}")
     for name, what in result.selections:
-        typer.echo(f"  {name}: {what}")
+        typer.echo(f"  {name}: {'; '.join(m.text for m in what)}")
     for tie in result.ties:
         typer.echo(
             f"  {tie.metric}: {tie.before:.3g} → {tie.after:.3g} {tie.unit} (told, not judged)"
@@ -86,7 +98,7 @@ def correct(
     else:
         typer.echo(f"corrected set: {out / 'corrected'} ({result.n_corrected} samples)")
         typer.echo(f"report: {out / 'after' / 'report.html'}")
-    typer.echo(f"summary: {out / 'summary.md'}")
+    typer.echo(f"page: {out / 'correction.html'}")
     raise typer.Exit(result.exit_code)
 
 
@@ -103,11 +115,10 @@ def tune(
     coverage: Annotated[
         float, typer.Option(help="Least coverage, as a share of what real data reaches.")
     ] = 0.8,
-    policy: Annotated[
-        str | None, typer.Option(help="Policy file; without it the default policy.")
-    ] = None,
+    policy: PolicyFile = None,
     seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's.")] = None,
-    cache: Annotated[bool, typer.Option(help="Keep features for the next run.")] = True,
+    cache: Cache = True,
+    allow_host: AllowHost = None,
 ) -> None:
     """Search a recipe's knobs for the smallest gap at a stated coverage.
 
@@ -118,7 +129,7 @@ def tune(
 
     result = run(
         recipe, real, out=out, knobs=knobs, trials=trials, n=n, coverage=coverage, policy=policy,
-        seed=seed, cache=cache,
+        seed=seed, cache=cache, allow_hosts=allow_host or (),
     )  # fmt: skip
     if result.best is None:
         most = max(result.trials, key=lambda t: (t.coverage, -t.gap))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_options import Threads
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def generate(
         str | None, typer.Option(help="Only the samples of this split of the input.")
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.FOLDER,
-    workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same.")] = 1,
+    workers: Threads = 1,
     endpoint: Annotated[
         str | None,
         typer.Option(help="Server of operations that ask a model: on premise, such as vLLM."),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .cli_options import Lang, Language
 
 history_app = typer.Typer(no_args_is_help=True, help="Runs over time: trends, stages, waivers.")
 
@@ -17,13 +18,6 @@ Database = Annotated[
 Series = Annotated[str | None, typer.Option(help="Which series of runs. [the only one there is]")]
 StagesFile = Annotated[Path | None, typer.Option(help="Stages and their targets, YAML.")]
 WaiversFile = Annotated[Path | None, typer.Option(help="Waivers with reason and last day, YAML.")]
-
-
-class Lang(StrEnum):
-    """Language of the page."""
-
-    EN = "en"
-    JA = "ja"
 
 
 @history_app.command("add")
@@ -102,7 +96,7 @@ def page(
     metric: Annotated[str | None, typer.Option(help="Only this metric's trends.")] = None,
     stages: StagesFile = None,
     waivers: WaiversFile = None,
-    lang: Annotated[Lang, typer.Option(help="Language of the page.")] = Lang.EN,
+    lang: Lang = Language.EN,
 ) -> None:
     """Write one page: verdict, stages, changes, trends with their bands, waivers.
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .cli_options import AllowHost, Lang, Language, Ratings
+
 study_app = typer.Typer(no_args_is_help=True, help="Ask people: rating studies in one page.")
 
 
@@ -18,13 +20,6 @@ class StudyKind(StrEnum):
     AB = "ab"
     REAL_OR_SYNTHETIC = "real-or-synthetic"
     LABEL = "label"
-
-
-class Lang(StrEnum):
-    """Language of a page."""
-
-    EN = "en"
-    JA = "ja"
 
 
 @study_app.command("new")
@@ -48,8 +43,9 @@ def new(
     catch: Annotated[
         int | None, typer.Option(help="Trials with a known answer. [a tenth, at least 3]")
     ] = None,
-    lang: Annotated[Lang, typer.Option(help="Language of the raters' page.")] = Lang.EN,
+    lang: Annotated[Language, typer.Option(help="Language of the raters' page.")] = Language.EN,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    allow_host: AllowHost = None,
 ) -> None:
     """Draw a blinded sample into one page that works offline.
 
@@ -68,6 +64,7 @@ def new(
         catch=catch,
         lang=lang.value,
         seed=seed,
+        allow_hosts=allow_host or (),
     )
     questions = len(key.trials)
     typer.echo(
@@ -83,7 +80,7 @@ def new(
 @study_app.command("score")
 def score(
     folder: Annotated[Path, typer.Argument(help="That `study new` wrote.")],
-    ratings: Annotated[list[Path], typer.Argument(help="The raters' files.", metavar="RATINGS...")],
+    ratings: Ratings,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the page and JSON. [the study's]")
     ] = None,
@@ -96,7 +93,7 @@ def score(
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Count raters who failed the screening too.")
     ] = False,
-    lang: Annotated[Lang, typer.Option(help="Language of the page.")] = Lang.EN,
+    lang: Lang = Language.EN,
 ) -> None:
     """Score the raters' files: marks or win rates with intervals, agreement, screening.
 
@@ -130,7 +127,7 @@ def score(
 
 def suggest(
     folder: Annotated[Path, typer.Argument(help="A study of opinion scores (mos).")],
-    ratings: Annotated[list[Path], typer.Argument(help="The raters' files.", metavar="RATINGS...")],
+    ratings: Ratings,
     result: Annotated[
         list[Path], typer.Option(help="result.json of the gate on each set; repeat it.")
     ],

@@ -65,9 +65,12 @@ class Knob:
                 f"a knob is an argument and its range, as in steps.0.corrupt.severity=1.0:5.0, or "
                 f"its choices, as in steps.0.corrupt.kind=fog,snow; got {text!r}"
             )
-        if ":" not in values:
-            return cls(path, choices=tuple(yaml.safe_load(v) for v in values.split(",")))
-        ends = [yaml.safe_load(v) for v in values.split(":")]
+        try:
+            if ":" not in values:
+                return cls(path, choices=tuple(yaml.safe_load(v) for v in values.split(",")))
+            ends = [yaml.safe_load(v) for v in values.split(":")]
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise UsageError(f"{text!r}: a value is not YAML: {error}") from None
         numbers = [e for e in ends if isinstance(e, int | float) and not isinstance(e, bool)]
         if len(ends) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
             raise UsageError(
@@ -124,6 +127,7 @@ def tune(
     policy: Policy | str | Path | None = None,
     seed: int | None = None,
     cache: FeatureCache | bool = True,
+    allow_hosts: Sequence[str] = (),
     progress: bool | None = None,
 ) -> TuneResult:
     """Search the knobs of a recipe for the smallest gap at a stated coverage.
@@ -149,7 +153,7 @@ def tune(
         Its first encoder measures.
     seed : int, optional
         In place of the recipe's.
-    cache, progress
+    cache, allow_hosts, progress
         As :func:`~evalsuite.pipeline.run.run_gate`.
 
     Returns
@@ -187,7 +191,7 @@ def tune(
 
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    data = open_dataset(real)
+    data = open_dataset(real, allow_hosts=allow_hosts)
     job = {"recipe": base, "knobs": list(knobs), "n": n, "real": data.name, "samples": len(data)}
     _same_job(target / "job.json", job)
     parts = halves(data, rules)
@@ -269,7 +273,12 @@ def _modality(data: Dataset) -> str:
 def _same_job(path: Path, job: dict[str, Any]) -> None:
     if not path.exists():
         write_atomically(path, (json.dumps(job, indent=1, default=str) + "\n").encode())
-    elif json.loads(path.read_text("utf-8")) != json.loads(json.dumps(job, default=str)):
+        return
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        raise UsageError(f"{path} is damaged: name a new folder") from None
+    if found != json.loads(json.dumps(job, default=str)):
         raise UsageError(f"{path.parent} holds another search: name a new folder")
 
 

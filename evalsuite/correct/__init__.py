@@ -10,7 +10,15 @@ from __future__ import annotations
 from .judge import DISTANCES
 from .looks import Looks, in_real_units
 from .parts import halved, halves, write_part
-from .result import Comparison, CorrectionResult, Drifted, LabelsKept, TieChange, summary
+from .result import (
+    Comparison,
+    CorrectionResult,
+    Drifted,
+    LabelsKept,
+    Measured,
+    TieChange,
+    summary,
+)
 from .run import correct
 from .selecting import SELECTIONS
 
@@ -22,6 +30,7 @@ __all__ = [
     "Drifted",
     "LabelsKept",
     "Looks",
+    "Measured",
     "TieChange",
     "correct",
     "halved",

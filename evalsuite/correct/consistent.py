@@ -15,6 +15,7 @@ import numpy as np
 from ..data.dataset import group_of
 from ..errors import DataError, UsageError
 from ..pipeline.ties import REPEATS, ImageText, groups_of, pairs_of
+from .result import said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
     from ..encoders import Encoded
+    from ..gate.findings import Message
     from ..pipeline.ties import Pair
     from .looks import Looks
 
@@ -36,7 +38,7 @@ DROPPED = 0.05
 class _Scores:
     """How well samples agree with what they are held against, higher is better."""
 
-    by: str
+    by: Message
     places: list[int]
     """Rows of the synthetic samples that have a score."""
     synthetic: _Floats
@@ -53,7 +55,7 @@ def inconsistent(
     made: Encoded,
     rows: Sequence[int],
     looks: Looks,
-) -> tuple[set[int], str]:
+) -> tuple[set[int], tuple[Message, ...]]:
     """Name the rows whose parts do not belong together, and say by what they were judged.
 
     Images are held against their captions and recordings against their transcripts; texts, and
@@ -98,16 +100,18 @@ def inconsistent(
         raise DataError(f"consistency cannot be calibrated on the real samples: {error}") from error
     if not found.can_tell:
         raise DataError(
-            f"{scores.by} does not tell real samples from wrongly paired ones (AUC "
+            f"{scores.by.text} does not tell real samples from wrongly paired ones (AUC "
             f"{found.auc:.2f}), so it says nothing of the synthetic ones: leave consistency out, "
             "or name a model that knows them in the policy"
         )
     unjudged = len(rows) - len(scores.places)
-    stay = f", {unjudged} with nothing to hold them against stay" if unjudged else ""
-    return {scores.places[i] for i in found.mismatched}, (
-        f"{scores.by} of the worst {DROPPED:.0%} of real samples or more (threshold "
-        f"{found.threshold:.3g}, AUC {found.auc:.2f}){stay}; "
-    )
+    told = [
+        scores.by,
+        said("select_threshold", share=DROPPED, threshold=found.threshold, auc=found.auc),
+    ]
+    if unjudged:
+        told.append(said("select_unjudged", n=unjudged))
+    return {scores.places[i] for i in found.mismatched}, tuple(told)
 
 
 def _partners(real: Sequence[Pair], looks: Looks) -> npt.NDArray[np.int64]:
@@ -143,7 +147,7 @@ def _by_caption(
     )
     partners = _partners(pairs[0], looks)
     return _Scores(
-        by=f"agreement with the caption ({tie.info.id})",
+        by=said("select_by_caption", model=tie.info.id),
         places=[p.first for p in pairs[1]],
         synthetic=(made[0] * made[1]).sum(axis=1),
         real=(images * texts).sum(axis=1),
@@ -182,11 +186,11 @@ def _by_transcript(
     real, made = pairs
     partners = _partners(real, looks)
     scores = rates([p.text for p in made], [t.text for t in heard[1]])
-    said = np.isfinite(scores)  # a transcript of punctuation alone has no words to miss
+    worded = np.isfinite(scores)  # a transcript of punctuation alone has no words to miss
     return _Scores(
-        by=f"word errors against the transcript ({hearer.info.id}), below 0,",
-        places=[p.first for p, has in zip(made, said, strict=True) if has],
-        synthetic=scores[said],
+        by=said("select_by_transcript", model=hearer.info.id),
+        places=[p.first for p, has in zip(made, worded, strict=True) if has],
+        synthetic=scores[worded],
         real=rates([p.text for p in real], [t.text for t in heard[0]]),
         wrong=rates(
             [p.text for p in real] * REPEATS, [heard[0][i].text for i in partners.ravel()]
@@ -236,7 +240,7 @@ def _by_label(calibration: Encoded, made: Encoded, rows: Sequence[int], looks: L
     bears = [found.classes.index(str(v)) for v in synthetic]
     grouped = any(s.group is not None for s in calibration.samples)
     return _Scores(
-        by=f"probability of the label by a probe trained on real samples ({encoder})",
+        by=said("select_by_label", model=encoder),
         places=list(rows),
         synthetic=found.synthetic[np.arange(len(rows)), bears],
         real=found.real[every, own],

@@ -11,13 +11,13 @@ from ..pipeline.external import plugins_of
 from ..pipeline.plan import sample_groups
 from ..pipeline.run import JUDGED
 from .looks import in_real_units
-from .result import Comparison, LabelsKept, TieChange
+from .result import Comparison, LabelsKept, Measured, TieChange, said
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..encoders import Encoded
-    from ..gate.findings import Finding, GateResult
+    from ..gate.findings import Finding, GateResult, Message
     from ..gate.policy import Policy
     from ..generators.selection.subset import Agreement
     from .looks import Looks
@@ -85,7 +85,8 @@ def compare(
         )
     # Bonferroni: one of many intervals must not miss by chance and be taken for a success.
     z = float(ndtri(1 - (1 - policy.calibration.confidence) / (2 * len(judged))))
-    return tuple(_comparison(*p, z) for p in judged)
+    allowed = {r.metric: r.tolerance for r in reversed(policy.rules) if r.slice == "all"}
+    return tuple(_comparison(*p, z, allowed.get(p[2].metric)) for p in judged)
 
 
 def ties(before: GateResult, after: GateResult) -> tuple[TieChange, ...]:
@@ -104,7 +105,12 @@ def ties(before: GateResult, after: GateResult) -> tuple[TieChange, ...]:
 
 
 def _comparison(
-    encoder: str, second: bool, before: Finding, after: Finding, z: float
+    encoder: str,
+    second: bool,
+    before: Finding,
+    after: Finding,
+    z: float,
+    tolerance: float | None,
 ) -> Comparison:
     one, other = float(before.gap or 0.0), float(after.gap or 0.0)
     # The two gaps share the real half, so their errors go together: this is the cautious side.
@@ -122,14 +128,25 @@ def _comparison(
         low=change - half,
         high=change + half,
         outcome=outcome,
+        tolerance=tolerance,
+        measured=(_measured(before), _measured(after)),
+    )
+
+
+def _measured(finding: Finding) -> Measured:
+    floor, ci = finding.floor, finding.gap_ci
+    return Measured(
+        value=finding.matched,
+        floor=(floor.q05, floor.median, floor.q95) if floor else None,
+        gap=(ci.low, ci.high) if ci else None,
     )
 
 
 def verdict(
     comparisons: Sequence[Comparison], labels: LabelsKept | None
-) -> tuple[bool, tuple[str, ...]]:
+) -> tuple[bool, tuple[Message, ...]]:
     """Say whether it helped, and why not."""
-    reasons: list[str] = []
+    reasons: list[Message] = []
     nearer = {
         second: [
             c
@@ -139,36 +156,34 @@ def verdict(
         for second in (False, True)
     }
     if not nearer[False] and not nearer[True]:
-        reasons.append("no distance to the real data became smaller beyond its interval")
+        reasons.append(said("correct_no_distance"))
     elif not nearer[True]:
-        reasons.append(
-            "the distance became smaller in the policy's encoder only: the second look does not "
-            "confirm it"
-        )
+        reasons.append(said("correct_own_only"))
     elif not nearer[False]:
-        reasons.append("the distance became smaller in the second look only")
-    reasons += [
-        f"{c.metric} became worse ({c.encoder}: gap {c.before:.3g} → {c.after:.3g})"
-        for c in comparisons
-        if c.outcome == "larger"
-    ]
+        reasons.append(said("correct_second_only"))
+    reasons += [_gap("worse", c) for c in comparisons if c.outcome == "larger"]
     if labels is not None and labels.lost:
         reasons.append(
-            f"samples lost their label: a probe trained on real data finds {labels.after:.1%} of "
-            f"each class, {labels.before:.1%} before and {labels.real:.1%} of real samples"
+            said("correct_labels_lost", before=labels.before, after=labels.after, real=labels.real)
         )
     if reasons:
         return False, tuple(reasons)
-    return True, tuple(
-        f"{c.metric}: gap {c.before:.3g} → {c.after:.3g} ({c.encoder}"
-        f"{', the second look' if c.second else ''})"
-        for c in (*nearer[False], *nearer[True])
+    return True, tuple(_gap("nearer", c) for c in (*nearer[False], *nearer[True]))
+
+
+def _gap(what: str, c: Comparison) -> Message:
+    return said(
+        f"correct_{what}{'_second' if c.second else ''}",
+        metric=c.metric,
+        encoder=c.encoder,
+        before=c.before,
+        after=c.after,
     )
 
 
 def labels_kept(
     seen: Mapping[str, Encoded], encoder: str, policy: Policy
-) -> tuple[LabelsKept | None, str | None]:
+) -> tuple[LabelsKept | None, Message | None]:
     """Tell whether samples still show their label, or why that cannot be told.
 
     Classes count alike, whatever their sizes: a set of which a probe calls everything by the name
@@ -181,13 +196,10 @@ def labels_kept(
     sides = ("calibration", "synthetic", "corrected")
     labels = {k: [s.label for s in seen[k].samples] for k in sides}
     if any(label is None for part in labels.values() for label in part):
-        return None, "not every sample has a label"
+        return None, said("labels_none")
     classes = sorted(set.intersection(*({str(v) for v in part} for part in labels.values())))
     if len(classes) < 2:
-        return None, (
-            f"the sets share the labels {classes}: with fewer than two, whoever gives all samples "
-            "the same one is right"
-        )
+        return None, said("labels_one_class", n=len(classes))
 
     def agreed(probe: Literal["knn", "linear"]) -> tuple[Agreement, Agreement]:
         first, second = (
@@ -209,7 +221,7 @@ def labels_kept(
             (agreed("knn"), agreed("linear")), key=lambda pair: pair[0].real_recall.mean
         )
     except ValueError as error:  # too few of a class, or classes that the real data does not have
-        return None, str(error)
+        return None, said("labels_uneven").model_copy(update={"text": str(error)})
     before, after, real = (
         recall.among(classes) for recall in (first.recall, second.recall, first.real_recall)
     )
@@ -218,10 +230,7 @@ def labels_kept(
     z = float(ndtri(0.5 + policy.calibration.confidence / 2))
     guess = 1 / len(classes)
     if real[0] - z * real[1] <= guess:
-        return None, (
-            f"a probe finds {real[0]:.1%} of each class of real samples that it has not seen, no "
-            "more than a guess: it cannot tell labels"
-        )
+        return None, said("labels_guess", real=real[0])
 
     def less(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
         half = z * math.hypot(one[1], other[1])

@@ -6,12 +6,21 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from ..gate.findings import Message
 
+if TYPE_CHECKING:
     from ..generators.selection.subset import Selected
 
 Change = Literal["smaller", "same", "larger"]
+
+
+def said(ident: str, **params: str | float) -> Message:
+    """Give a message whose English is what the catalogue of texts has for it."""
+    from ..report.i18n import Translator
+
+    return Message(
+        id=ident, text=Translator("en").t(f"message.{ident}", params), params=dict(params)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,18 @@ class Drifted:
     """What would move it, in words."""
     corrections: tuple[str, ...]
     """The corrections that were chosen for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric of one set, with what makes its gap mean something."""
+
+    value: float | None
+    """At the floor's size."""
+    floor: tuple[float, float, float] | None
+    """Real against real: 5th percentile, median, 95th percentile, in the unit of the value."""
+    gap: tuple[float, float] | None
+    """Interval of the gap by itself; those of the changes are wider, for they hold together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +65,10 @@ class Comparison:
     high: float
     """Interval for the change: all intervals of a run hold together."""
     outcome: Change
+    tolerance: float | None = None
+    """Of the policy's rule for the metric in the whole set, where there is one."""
+    measured: tuple[Measured, Measured] | None = None
+    """Before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +113,9 @@ class CorrectionResult:
     """What was done, and whether it helped."""
 
     improved: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[Message, ...]
+    names: tuple[str, str]
+    """What the real and the synthetic set are called."""
     modality: str
     n_real: int
     n_calibration: int
@@ -99,12 +126,13 @@ class CorrectionResult:
     drifted: tuple[Drifted, ...]
     corrections: tuple[dict[str, Any], ...]
     """As :func:`~evalsuite.generators.spec` describes operations: with these it can be replayed."""
-    skipped: tuple[tuple[str, str], ...]
-    selections: tuple[tuple[str, str], ...]
-    """Name, and what it did, in words."""
+    skipped: tuple[tuple[str, Message], ...]
+    """Corrections that were tried and refused, and why."""
+    selections: tuple[tuple[str, tuple[Message, ...]], ...]
+    """Name, and what it did."""
     selected: Selected | None
     labels_kept: LabelsKept | None
-    labels_unjudged: str | None
+    labels_unjudged: Message | None
     """Why labels could not be judged; None where they were."""
     comparisons: tuple[Comparison, ...]
     ties: tuple[TieChange, ...]
@@ -113,6 +141,8 @@ class CorrectionResult:
     verdict_after: str | None
     level: float
     seed: int
+    command: str
+    """What makes it again."""
 
     @property
     def exit_code(self) -> int:
@@ -120,12 +150,28 @@ class CorrectionResult:
         return 0 if self.improved else 1
 
 
-def write_result(result: CorrectionResult, out: Path) -> None:
-    """Write ``correction.json`` and ``summary.md``."""
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(result), indent=1, allow_nan=False)
-    (out / "correction.json").write_text(text + "\n", "utf-8")
-    (out / "summary.md").write_text(summary(result), "utf-8")
+def result_json(result: CorrectionResult) -> str:
+    """Give ``correction.json``."""
+
+    def plain(value: Message) -> dict[str, Any]:
+        return value.model_dump()
+
+    return json.dumps(asdict(result), indent=1, allow_nan=False, default=plain) + "\n"
+
+
+def recipe_of(result: CorrectionResult) -> str | None:
+    """Give the corrections as a recipe for ``evalsuite generate``; None where there is none.
+
+    It does to another set what was done to this one. What was selected, it cannot repeat: that
+    depends on the samples that are there.
+    """
+    if not result.corrections:
+        return None
+    import yaml
+
+    steps = [{c["name"]: c["params"]} for c in result.corrections]
+    recipe = {"version": 1, "name": "correction", "seed": result.seed, "steps": steps}
+    return str(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
 
 
 def _interval(ends: tuple[float, float]) -> str:
@@ -139,7 +185,7 @@ def summary(result: CorrectionResult) -> str:
     lines = [
         f"# {'Improved' if result.improved else 'Not improved'}",
         "",
-        *(f"- {clean(reason, 400)}" for reason in result.reasons),
+        *(f"- {clean(reason.text, 400)}" for reason in result.reasons),
         "",
         f"{result.n_synthetic} synthetic samples ({result.modality}); {result.n_calibration} real "
         f"samples to fit on, {result.n_judge} others to judge on. Gate: {result.verdict_before} "
@@ -162,8 +208,11 @@ def summary(result: CorrectionResult) -> str:
     if result.corrections:
         lines += ["Applied, in order: " + ", ".join(c["name"] for c in result.corrections) + ".",
                   ""]  # fmt: skip
-    lines += [f"Not applied: {name}: {clean(why, 400)}.\n" for name, why in result.skipped]
-    lines += [f"Selected by {name}: {clean(what)}.\n" for name, what in result.selections]
+    lines += [f"Not applied: {name}: {clean(why.text, 400)}.\n" for name, why in result.skipped]
+    lines += [
+        f"Selected by {name}: {clean('; '.join(m.text for m in what))}.\n"
+        for name, what in result.selections
+    ]
     if result.n_failed:
         lines += [f"{result.n_failed} samples could not be corrected and are left out.", ""]
     if (s := result.selected) is not None:
@@ -190,7 +239,7 @@ def summary(result: CorrectionResult) -> str:
             "",
         ]
     elif result.labels_unjudged is not None and result.comparisons:
-        lines += [f"Labels were not judged: {clean(result.labels_unjudged, 400)}.", ""]
+        lines += [f"Labels were not judged: {clean(result.labels_unjudged.text, 400)}.", ""]
     for tie in result.ties:
         lines += [
             f"{tie.metric} ({tie.encoder}): {number(tie.before)} → {number(tie.after)} {tie.unit}. "

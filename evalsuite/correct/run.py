@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..data import open_dataset
 from ..encoders import FeatureCache
 from ..errors import DataError, UsageError
+from ..gate.findings import Message
 from ..gate.policy import Policy, load_policy
 from ..generators.correction.base import (
     correction_class,
@@ -20,16 +22,18 @@ from ..generators.correction.base import (
 from ..generators.registry import suggestion
 from ..pipeline.run import run_gate
 from .drift import drifted, gap, still_drifted
+from .examples import changed, left_out
 from .judge import compare, labels_kept, ties, verdict
 from .looks import Looks
-from .parts import halves, write_part
-from .result import CorrectionResult, Drifted, write_result
+from .parts import halves, new_folder, write_part
+from .report import write_correction
+from .result import CorrectionResult, Drifted, said
 from .selecting import SELECTIONS, provenance, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..data import Dataset
+    from ..data import Dataset, Sample
     from ..generators import Operation
 
 
@@ -46,6 +50,7 @@ def correct(
     cache: FeatureCache | bool = True,
     device: str = "auto",
     allow_download: bool = False,
+    allow_hosts: Sequence[str] = (),
     progress: bool | None = None,
     workers: int = 1,
     lang: str = "en",
@@ -61,7 +66,9 @@ def correct(
     out : path
         A new folder. Gets ``corrected/`` (an ImageFolder or AudioFolder with ``metadata.jsonl``),
         ``before/`` and ``after/`` (reports), ``real/calibration`` and ``real/judge`` (the two
-        halves, so that every step can be run again), ``correction.json`` and ``summary.md``.
+        halves, so that every step can be run again), ``correction.html``, ``correction.json`` and
+        ``summary.md``, and where something was corrected ``recipe.yaml``, with which ``evalsuite
+        generate`` does the same to another set.
     using : sequence of str
         Corrections and selections, applied in this order; ``auto`` stands for the corrections that
         act on the attributes that drifted, less those that raise the calibration half's gap.
@@ -73,12 +80,12 @@ def correct(
         Share of the samples that ``herding``, ``transport``, ``dsir`` and ``match_lengths`` keep.
     seed : int, optional
         In place of the policy's.
-    cache, device, allow_download, progress
+    cache, device, allow_download, allow_hosts, progress
         As :func:`~evalsuite.pipeline.run.run_gate`.
     workers : int
         Threads that write the corrected set.
     lang, redact
-        Of the reports.
+        Of the pages; ``redact`` also hides the sets' names and the command in the other files.
 
     Returns
     -------
@@ -94,18 +101,51 @@ def correct(
     DataError
         If a set is missing or too small to be halved, or a named correction cannot be fitted.
     """
-    from ..report import write_outputs
-
-    target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} is not empty: name a new folder")
     if not 0 < keep < 1:
         raise UsageError(f"keep must be between 0 and 1, got {keep:g}")
     rules = policy if isinstance(policy, Policy) else load_policy(_path(policy))
     if seed is not None:
         rules = rules.model_copy(update={"seed": seed})
-    steps = _Steps.of(using)
-    sides = {"real": open_dataset(real), "synthetic": open_dataset(synthetic)}
+    options: list[tuple[str, object]] = [
+        ("--out", out), ("--with", ",".join(using)), ("--policy", _path(policy)),
+        ("--modality", modality), ("--keep", f"{keep:g}"), ("--seed", seed),
+        *(("--allow-host", host) for host in allow_hosts),
+    ]  # fmt: skip
+    words = [str(word) for option in options if option[1] is not None for word in option]
+    command = shlex.join(["evalsuite", "correct", str(real), str(synthetic), *words])
+    with new_folder(Path(out)) as target:
+        return _corrected(
+            real, synthetic, target, _Steps.of(using), rules, modality, keep,
+            cache=cache, device=device, allow_download=allow_download, allow_hosts=allow_hosts,
+            progress=progress, workers=workers, lang=lang, redact=redact, command=command,
+        )  # fmt: skip
+
+
+def _corrected(
+    real: str | Path,
+    synthetic: str | Path,
+    target: Path,
+    steps: _Steps,
+    rules: Policy,
+    modality: str | None,
+    keep: float,
+    *,
+    cache: FeatureCache | bool,
+    device: str,
+    allow_download: bool,
+    allow_hosts: Sequence[str],
+    progress: bool | None,
+    workers: int,
+    lang: str,
+    redact: bool,
+    command: str,
+) -> CorrectionResult:
+    from ..report import write_outputs
+
+    sides = {
+        "real": open_dataset(real, allow_hosts=allow_hosts),
+        "synthetic": open_dataset(synthetic, allow_hosts=allow_hosts),
+    }
     kind = _modality(sides, modality, steps)
     store = FeatureCache() if cache is True else cache or None
     chosen = halves(sides["real"], rules)
@@ -132,6 +172,7 @@ def correct(
         cache=store if store is not None else False,
         device=device,
         allow_download=allow_download,
+        allow_hosts=allow_hosts,
         progress=progress,
     )
     before = judged(synthetic)
@@ -156,6 +197,8 @@ def correct(
         gap=partial(gap, seen["calibration"], looks) if steps.auto else None,
     )
     facts: dict[str, Any] = {
+        "names": ("real", "synthetic") if redact else (sides["real"].name, sides["synthetic"].name),
+        "command": "evalsuite correct …" if redact else command,
         "modality": kind,
         "n_real": len(sides["real"]),
         "n_calibration": len(seen["calibration"]),
@@ -163,7 +206,10 @@ def correct(
         "n_synthetic": len(seen["synthetic"]),
         "drifted": moved,
         "corrections": tuple(spec(c) for c in fitted.corrections),
-        "skipped": fitted.skipped,
+        "skipped": tuple(
+            (name, Message(id=f"refused_{e.reason}", text=str(e), params=dict(e.values)))
+            for name, e in fitted.skipped
+        ),
         "verdict_before": before.result.verdict.value,
         "level": rules.calibration.confidence,
         "seed": rules.seed,
@@ -183,7 +229,7 @@ def correct(
             verdict_after=None,
             **facts,
         )
-        write_result(result, target)
+        write_correction(result, target, lang=lang, redact=redact)
         return result
 
     home = target / "corrected"
@@ -192,8 +238,10 @@ def correct(
         where = target / "transformed" if steps.selections else home
         failed = _transform(fitted.corrections, sides["synthetic"], where, rules.seed, workers)
         made = open_dataset(where)
-    told: list[tuple[str, str]] = []
+    uncut = made
+    told: list[tuple[str, tuple[Message, ...]]] = []
     selected = None
+    dropped: list[Sample] = []
     if steps.selections:
         whole = looks.at(made, "transformed")
         rows = list(range(len(whole)))
@@ -214,6 +262,8 @@ def correct(
             rows,
             seed=rules.seed,
         )
+        kept = set(rows)
+        dropped = [s for i, s in enumerate(whole.samples) if i not in kept]
         write_part(made, [whole.samples[i] for i in rows], home, rows_of=provenance(made, told))
         made = open_dataset(home)
     after = judged(home)
@@ -237,12 +287,19 @@ def correct(
         verdict_after=after.result.verdict.value,
         **facts,
     )
-    write_result(result, target)
+    write_correction(
+        result,
+        target,
+        changed=changed(sides["synthetic"], made, kind) if fitted.corrections else (),
+        left_out=left_out(uncut, dropped, kind),
+        lang=lang,
+        redact=redact,
+    )
     return result
 
 
-def _path(policy: str | Path | None) -> Path | None:
-    return None if policy is None else Path(policy)
+def _path(policy: Policy | str | Path | None) -> Path | None:
+    return None if policy is None or isinstance(policy, Policy) else Path(policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,16 +371,10 @@ def _with_corrections(drifted: Drifted, names: Sequence[str]) -> Drifted:
     return Drifted(drifted.attribute, drifted.effect, drifted.acts, tuple(acting))
 
 
-def _nothing_to_do(drifted: Sequence[Drifted], skipped: Sequence[tuple[str, str]]) -> str:
+def _nothing_to_do(drifted: Sequence[Drifted], skipped: Sequence[object]) -> Message:
     if skipped:
-        return "nothing was corrected: " + "; ".join(f"{name}: {why}" for name, why in skipped)
-    if drifted:
-        listed = ", ".join(f"{d.attribute} ({d.acts})" for d in drifted)
-        return f"no correction acts on what drifted: {listed}"
-    return (
-        "no readable attribute drifted: whatever gap there is, is in the content, which no "
-        "correction changes; generate what is missing"
-    )
+        return said("correct_all_refused", n=len(skipped))
+    return said("correct_nothing_acts" if drifted else "correct_no_drift")
 
 
 def _transform(

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from .consistent import DROPPED, inconsistent
 from .looks import GRADE
+from .result import said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..data import Dataset, Sample
     from ..encoders import Encoded
+    from ..gate.findings import Message
     from .looks import Looks
 
 SELECTIONS = (
@@ -41,7 +43,7 @@ def selections_for(attribute: str) -> tuple[str, ...]:
 
 
 def provenance(
-    made: Dataset, selections: Sequence[tuple[str, str]]
+    made: Dataset, selections: Sequence[tuple[str, tuple[Message, ...]]]
 ) -> Callable[[Sample], dict[str, Any]]:
     """Give the columns of a selected sample: those that it has, and what selected it."""
     stored: dict[str, dict[str, Any]] = {}
@@ -70,7 +72,7 @@ def select(
     looks: Looks,
     keep: float,
     seed: int,
-) -> tuple[list[int], str]:
+) -> tuple[list[int], tuple[Message, ...]]:
     """Select among ``rows``; give those that are left, and say what was done.
 
     ``data`` is what ``calibration`` and ``whole`` were encoded from.
@@ -80,12 +82,12 @@ def select(
     a = calibration.features[looks.own[0]]
     b = whole.features[looks.own[0]][list(rows)]
     n = max(1, round(keep * len(rows)))
-    what = ""
+    what: tuple[Message, ...] = ()
     if name in {"density_ratio", "ulsif", "kliep"}:
         method: Any = "classifier" if name == "density_ratio" else name
         found = ratio.density_ratio(a, b, method=method, seed=seed)
         picked = ratio.keep_by_weight(found, seed=seed)
-        what = f"effective sample size {found.effective_sample_size:.1f} of {len(b)}; "
+        what = (said("select_effective", effective=found.effective_sample_size, n=len(b)),)
     elif name == "herding":
         picked = sorted(subset.herding(a, b, n))
     elif name == "transport":
@@ -95,7 +97,7 @@ def select(
     elif name == "quality":
         real, made = (looks.grades(*of) for of in zip(data, (calibration, whole), strict=True))
         picked = subset.within_real_scores(real, [made[i] for i in rows], share=DROPPED)
-        what = f"{GRADE} of the worst {DROPPED:.0%} of real samples or more; "
+        what = (said("select_quality", grade=GRADE, share=DROPPED),)
     elif name == "consistency":
         out, what = inconsistent(data, calibration, whole, rows, looks)
         picked = [i for i, row in enumerate(rows) if row not in out]
@@ -107,8 +109,11 @@ def select(
         agreed = subset.label_agreement(a, labels[0], b, chosen, seed=seed)
         picked = [i for i, ok in enumerate(agreed.keep) if ok]
         what = (
-            f"of real samples it would drop {1 - agreed.real_agreement:.1%}, of each class "
-            f"{1 - agreed.real_recall.mean:.1%}; "
+            said(
+                "select_labels",
+                dropped=1 - agreed.real_agreement,
+                of_class=1 - agreed.real_recall.mean,
+            ),
         )
     else:
         from ..generators.selection.text import dsir, match_lengths
@@ -123,12 +128,15 @@ def select(
         else:
             drawn = dsir(real_texts, own, n, seed=seed)
             picked = list(drawn.rows)
-            few = drawn.effective_sample_size < ratio.FEWEST
             what = (
-                f"effective sample size {drawn.effective_sample_size:.1f}"
-                f"{' (few texts outweigh all others: take it with care)' if few else ''}; KL of "
-                f"the n-grams {drawn.kl_before:.3f} → {drawn.kl_after:.3f} nats; "
+                said("select_effective", effective=drawn.effective_sample_size, n=len(own)),
+                said("select_ngrams", before=drawn.kl_before, after=drawn.kl_after),
             )
+            if drawn.effective_sample_size < ratio.FEWEST:
+                what += (said("select_few"),)
     if not picked:
         raise DataError(f"{name} kept none of {len(rows)} samples: correct the set first")
-    return [rows[i] for i in picked], f"{what}{len(picked)} of {len(rows)} kept"
+    return [rows[i] for i in picked], (
+        *what,
+        said("select_kept", kept=len(picked), n=len(rows)),
+    )

@@ -9,7 +9,7 @@ from .. import __version__
 from ..errors import DataError
 from ..gate.findings import Status
 from ..report.i18n import Translator
-from ..report.page import Cell, Figure, Section, Table, plain, render_page
+from ..report.page import Cell, Figure, Page, Section, Table, Written, plain, render_page
 from ..report.render import write_atomically
 from ..report.text import clean, number, p_value
 from .stages import judge_stages, waived_verdict
@@ -102,12 +102,28 @@ def render_history(
     lang: str = "en",
 ) -> str:
     """Give the page of the runs of one series, the oldest first."""
-    tr = Translator(lang)
+    moved = trends(runs, [f for f in findings if metric in (None, f.metric)])
+
+    def page(tr: Translator) -> Page:
+        return _page(runs, findings, reasons, moved, stages, waivers, today, tr)
+
+    return render_page(page, name="history", version=__version__, lang=lang)
+
+
+def _page(
+    runs: Sequence[RunRow],
+    findings: Sequence[FindingRow],
+    reasons: Sequence[ReasonRow],
+    moved: Sequence[Trend],
+    stages: Stages | None,
+    waivers: Sequence[Waiver],
+    today: date,
+    tr: Translator,
+) -> Page:
     latest = runs[-1]
     verdict, waived = waived_verdict(latest.verdict, reasons, waivers, today=today)
     batches = [[f for f in findings if f.run == run.id] for run in runs]
     states = judge_stages(stages, batches, waivers, today=today) if stages else ()
-    moved = trends(runs, [f for f in findings if metric in (None, f.metric)])
     reached = [s.stage.name for s in states if s.status in (Status.PASS, Status.WARN)]
     told = tr.t(f"lead.{verdict.value}")
     if waived:
@@ -127,7 +143,7 @@ def render_history(
     ]
     if stages is not None:
         facts.append((tr.t("history.stage"), reached[-1] if reached else tr.t("none")))
-    return render_page(
+    return Page(
         title=tr.t("history.title"),
         question=tr.t("history.question"),
         headline=_headline(moved, tr),
@@ -135,8 +151,6 @@ def render_history(
         status=verdict,
         facts=facts,
         sections=sections,
-        version=__version__,
-        lang=lang,
     )
 
 
@@ -183,7 +197,7 @@ def _changes(moved: Sequence[Trend], tr: Translator) -> Section:
                 f.gap_high,
                 f.tolerance,
                 d.change if d else None,
-                p_value(d.p_adjusted) if d else None,
+                Written(d.p_adjusted, p_value(d.p_adjusted)) if d else None,
                 "; ".join(notes),
                 run.began,
             ]
@@ -216,18 +230,20 @@ def _figure(trend: Trend, tr: Translator) -> Figure:
     ]  # fmt: skip
     band = {"x": places, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     traces: list[dict[str, Any]] = [
-        {"type": "scatter", "y": low, "showlegend": False, **band},
-        {"type": "scatter", "y": high, "fill": "tonexty", "fillcolor": "--band",
-         "showlegend": False, **band},
-        {"type": "scatter", "x": places, "y": gaps, "mode": "lines+markers", "text": told,
+        {"type": "scatter", "name": "low", "y": low, "showlegend": False, **band},
+        {"type": "scatter", "name": "high", "y": high, "fill": "tonexty",
+         "fillcolor": "--band", "showlegend": False, **band},
+        {"type": "scatter", "name": "gap", "x": places, "y": gaps, "mode": "lines+markers",
+         "text": told,
          "hoverinfo": "text", "showlegend": False,
          "line": {"color": "--synthetic"}, "marker": {"size": 8, "color": "--synthetic"}},
     ]  # fmt: skip
     allowed = [f.tolerance for _, f in trend.points]
     if any(t is not None for t in allowed):
         traces.append(
-            {"type": "scatter", "x": places, "y": allowed, "mode": "lines", "showlegend": False,
-             "hoverinfo": "skip", "line": {"color": "--fail", "dash": "dot", "shape": "hv"}}
+            {"type": "scatter", "name": "tolerance", "x": places, "y": allowed, "mode": "lines",
+             "showlegend": False, "hoverinfo": "skip",
+             "line": {"color": "--fail", "dash": "dot", "shape": "hv"}}
         )  # fmt: skip
     return Figure(
         traces,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ..gate.audit import AREAS, EXAMPLES, AuditResult, Check, Example, Place
 from ..gate.findings import Message, Status
 from .i18n import Translator
-from .page import Blanks, Block, Cell, Link, Picture, Section, Table, render_page
+from .page import Blanks, Block, Cell, Link, Page, Samples, Section, Shown, Table, render_page
 from .redact import HIDDEN
 from .render import write_files
 from .sarif import render_sarif
 from .text import clean, number, spreadsheet_cell
+from .view import data_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -267,8 +267,17 @@ def render_audit(
     redact: bool = False,
 ) -> str:
     """Give the page."""
-    tr = Translator(lang)
-    pictures = thumbnails or {}
+    return render_page(
+        lambda tr: _page(result, tr, thumbnails or {}, redact),
+        name="audit",
+        version=result.evalsuite_version,
+        lang=lang,
+    )
+
+
+def _page(
+    result: AuditResult, tr: Translator, pictures: Mapping[tuple[str, str], bytes], redact: bool
+) -> Page:
 
     def named(data: DatasetSummary | None) -> str:
         return tr.t("audit.not_given") if data is None else data.name
@@ -296,7 +305,7 @@ def render_audit(
         (tr.t("audit.sign.date"), str(result.times.get("began", "–"))[:10]),
     ]
     lead = _lead(result, tr)
-    return render_page(
+    return Page(
         title=tr.t("audit.title"),
         question=tr.t("audit.question"),
         headline=tr.t(f"audit.headline.{result.verdict.value}"),
@@ -304,8 +313,6 @@ def render_audit(
         status=result.verdict,
         facts=facts,
         sections=[section for section in found if section is not None],
-        version=result.evalsuite_version,
-        lang=lang,
     )
 
 
@@ -352,14 +359,10 @@ def _samples(result: AuditResult, tr: Translator) -> Section | None:
     )
 
 
-def _uri(picture: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(picture).decode()
-
-
 def _copies(
     result: AuditResult, tr: Translator, pictures: Mapping[tuple[str, str], bytes]
 ) -> Section | None:
-    items: list[tuple[str, str]] = []
+    items: list[tuple[tuple[Shown], str]] = []
     for check in result.checks:
         if check.area != "copies" and check.id != "near_duplicates":
             continue
@@ -367,12 +370,12 @@ def _copies(
             pair = (("vendor", e.sample), (e.partner_role or "", e.partner or ""))
             if all(key in pictures for key in pair) and len(items) < 2 * _PAIRS:
                 items += [
-                    (_uri(pictures[role, name]), f"{tr.t(f'audit.{role}')}: {name}")
+                    ((Shown(data_uri(pictures[role, name])),), f"{tr.t(f'audit.{role}')}: {name}")
                     for role, name in pair
                 ]
     if not items:
         return None
-    return Section(tr.t("audit.copies"), tr.t("audit.copies.lead"), [Picture(items)])
+    return Section(tr.t("audit.copies"), tr.t("audit.copies.lead"), [Samples(items)])
 
 
 def _suspects(
@@ -387,9 +390,12 @@ def _suspects(
         for s in result.suspects[:_SUSPECTS]
     ]
     blocks: list[Block] = [
-        Picture(
+        Samples(
             [
-                (_uri(pictures["vendor", s.sample]), f"{s.label} → {s.suggested}: {s.sample}")
+                (
+                    (Shown(data_uri(pictures["vendor", s.sample])),),
+                    f"{s.label} → {s.suggested}: {s.sample}",
+                )
                 for s in result.suspects[:_PAIRS]
                 if ("vendor", s.sample) in pictures
             ]
@@ -399,7 +405,7 @@ def _suspects(
     return Section(
         tr.t("audit.suspects"),
         tr.t("audit.suspects.lead"),
-        [b for b in blocks if not isinstance(b, Picture) or b.items],
+        [b for b in blocks if not isinstance(b, Samples) or b.items],
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..gate.findings import Status
 from .i18n import Translator
-from .page import Cell, Figure, Section, Table, plain, render_page
+from .page import Cell, Figure, Page, Section, Table, plain, render_page
 from .render import write_files
 from .text import clean, number, spreadsheet_cell
 
@@ -160,7 +160,15 @@ def _tex(text: str) -> str:
 
 def render_comparison(comparison: Comparison, *, lang: str = "en") -> str:
     """Give the page."""
-    tr = Translator(lang)
+    return render_page(
+        lambda tr: _page(comparison, tr),
+        name="comparison",
+        version=comparison.evalsuite_version,
+        lang=lang,
+    )
+
+
+def _page(comparison: Comparison, tr: Translator) -> Page:
     best = [c for c in comparison.candidates if c.rank == comparison.candidates[0].rank]
     names = ", ".join(clean(c.name, 60) for c in best[:5])
     usable = [c for c in best if c.verdict in (Status.PASS, Status.WARN)]
@@ -179,7 +187,7 @@ def render_comparison(comparison: Comparison, *, lang: str = "en") -> str:
         sections.append(_agreement(comparison, tr))
     if comparison.command:
         sections.append(Section(tr.t("provenance.command"), comparison.command))
-    return render_page(
+    return Page(
         title=tr.t("compare.title"),
         question=tr.t("compare.question"),
         headline=headline,
@@ -192,8 +200,6 @@ def render_comparison(comparison: Comparison, *, lang: str = "en") -> str:
             (tr.t("fact.policy"), comparison.policy_sha256[:12]),
         ],
         sections=sections,
-        version=comparison.evalsuite_version,
-        lang=lang,
     )
 
 

@@ -215,7 +215,7 @@ def plotly() -> str:
 
 @cache
 def _scripts() -> tuple[str, ...]:
-    return plotly(), asset("assets", "report.js")
+    return plotly(), asset("assets", "files.js"), asset("assets", "report.js")
 
 
 @cache

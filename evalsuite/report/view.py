@@ -519,6 +519,25 @@ def _media_type(data: bytes) -> str | None:
     return None
 
 
+def _sound_type(data: bytes) -> str | None:
+    """Recognise the recordings that a browser plays."""
+    if data.startswith(b"OggS"):
+        return "audio/ogg"
+    if data.startswith(b"fLaC"):
+        return "audio/flac"
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return "audio/wav"
+    if data.startswith(b"ID3") or data[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
+        return "audio/mpeg"
+    return None
+
+
+def data_uri(data: bytes | None) -> str:
+    """Give a picture or a recording as a data URI; nothing for what a browser does not show."""
+    kind = data and (_media_type(data) or _sound_type(data))
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if data and kind else ""
+
+
 def _rank_within(sides: str) -> list[int]:
     seen: dict[str, int] = {}
     ranks = []
@@ -557,7 +576,7 @@ def embed_thumbnails(
                 if kind and len(data) <= THUMBNAIL_BYTES and spent + cost <= budget:
                     spent += cost
                     place[key] = len(uris)
-                    uris.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+                    uris.append(data_uri(data))
         return place[key]
 
     for gallery in galleries:
@@ -572,19 +591,6 @@ def embed_thumbnails(
     if len(uris) < wanted:
         notes.append(("note.thumbnails", {"shown": len(uris), "total": wanted}))
     return uris
-
-
-def _sound_type(data: bytes) -> str | None:
-    """Recognise the recordings that a browser plays."""
-    if data.startswith(b"OggS"):
-        return "audio/ogg"
-    if data.startswith(b"fLaC"):
-        return "audio/flac"
-    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
-        return "audio/wav"
-    if data.startswith(b"ID3") or data[:2] in (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"):
-        return "audio/mpeg"
-    return None
 
 
 def embed_clips(
@@ -614,7 +620,7 @@ def embed_clips(
             if kind and spent + cost <= budget:
                 spent += cost
                 place[key] = len(uris)
-                uris.append(f"data:{kind};base64,{base64.b64encode(clips[key]).decode()}")
+                uris.append(data_uri(clips[key]))
         return place[key]
 
     for gallery in galleries:

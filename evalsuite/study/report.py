@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..gate.findings import Status
 from ..report.i18n import Translator
-from ..report.page import Cell, Figure, Section, Table, plain, render_page
+from ..report.page import Cell, Figure, Page, Section, Table, plain, render_page
 from ..report.render import write_files
 from ..report.text import clean, number
 
@@ -46,7 +46,12 @@ def write_study_report(result: StudyResult, out: str | Path, *, lang: str = "en"
 
 def render_study_report(result: StudyResult, *, lang: str = "en") -> str:
     """Give the page."""
-    tr = Translator(lang)
+    return render_page(
+        lambda tr: _page(result, tr), name="study", version=result.evalsuite_version, lang=lang
+    )
+
+
+def _page(result: StudyResult, tr: Translator) -> Page:
     sections = [_main(result, tr)]
     if result.strengths or result.strengths_why:
         sections.append(_strengths(result, tr))
@@ -58,7 +63,7 @@ def render_study_report(result: StudyResult, *, lang: str = "en") -> str:
         sections.append(_metrics(result, tr))
     sections += [_agreement(result, tr), _raters(result, tr)]
     few = result.kept < FEW_RATERS
-    return render_page(
+    return Page(
         title=tr.t("study.title"),
         question=tr.t(f"study.question.{result.kind}"),
         headline=_headline(result, tr),
@@ -71,8 +76,6 @@ def render_study_report(result: StudyResult, *, lang: str = "en") -> str:
             (tr.t("study.id"), result.study),
         ],
         sections=sections,
-        version=result.evalsuite_version,
-        lang=lang,
     )
 
 

@@ -78,7 +78,9 @@ class MatchEqualisation(_AudioCorrection):
         left, right = (_mean_levels(side) for side in (real, synthetic))
         known = np.isfinite(left) & np.isfinite(right)
         if not known.any():
-            raise NotCorrectableError("the sets have no band in common to compare their spectra in")
+            raise NotCorrectableError(
+                "the sets have no band in common to compare their spectra in", "no_common_band"
+            )
         at = np.flatnonzero(known)
         gain = np.interp(np.arange(len(CENTRES)), at, (left - right)[known])
         # A timbre has no steps of a third octave: single bands are speech that happened to occur.
@@ -184,13 +186,18 @@ class MatchSnr(_AudioCorrection):
         if moments.target_mean >= moments.source_mean:
             raise NotCorrectableError(
                 f"the synthetic set is the noisier one (SNR {moments.source_mean:.1f} dB against "
-                f"{moments.target_mean:.1f} dB): noise cannot be taken away, make it without"
+                f"{moments.target_mean:.1f} dB): noise cannot be taken away, make it without",
+                "noisier",
+                synthetic=moments.source_mean,
+                real=moments.target_mean,
             )
         rows = [_band_levels(_pauses(v.value), v.value.rate) for v in real]
         colour = _average(rows, [v.weight for v in real])
         known = np.isfinite(colour)
         if not known.any():
-            raise NotCorrectableError("the real recordings have no pauses to take the noise from")
+            raise NotCorrectableError(
+                "the real recordings have no pauses to take the noise from", "no_pauses"
+            )
         colour = np.interp(np.arange(len(CENTRES)), np.flatnonzero(known), colour[known])
         return {**moments.params(), "colour": compact(colour)}
 
@@ -256,7 +263,10 @@ class MatchBandwidth(_AudioCorrection):
         if cutoff is None and {v.value.rate for v in synthetic} == {rate}:
             raise NotCorrectableError(
                 f"the synthetic set has the real set's rate and no wider band ({wide[1]:.0f} Hz "
-                f"against {wide[0]:.0f} Hz): a band that is not there cannot be brought back"
+                f"against {wide[0]:.0f} Hz): a band that is not there cannot be brought back",
+                "no_wider_band",
+                synthetic=float(wide[1]),
+                real=float(wide[0]),
             )
         return {"rate": rate, "cutoff": None if cutoff is None else compact(cutoff)}
 
@@ -302,11 +312,16 @@ class MatchRoom(_AudioCorrection):
         some = [v.value for v in synthetic[:_SEARCHED]]
         now = _finite_mean([_decay(v) for v in some])
         if not np.isfinite([wanted, now]).all():
-            raise NotCorrectableError("too few sounds stop for the decay time to be heard")
+            raise NotCorrectableError(
+                "too few sounds stop for the decay time to be heard", "no_decay"
+            )
         if now >= wanted:
             raise NotCorrectableError(
                 f"the synthetic set sounds the longer one (decay time {now:.2f} s against "
-                f"{wanted:.2f} s): reverberation cannot be taken away"
+                f"{wanted:.2f} s): reverberation cannot be taken away",
+                "longer_room",
+                synthetic=now,
+                real=wanted,
             )
         found = {}
         for t60 in _T60:
@@ -317,7 +332,10 @@ class MatchRoom(_AudioCorrection):
         if not found[best] < wanted - now:
             raise NotCorrectableError(
                 f"no room brings the decay time ({now:.2f} s) nearer to the real set's "
-                f"({wanted:.2f} s)"
+                f"({wanted:.2f} s)",
+                "no_room",
+                synthetic=now,
+                real=wanted,
             )
         return {"t60": best}
 
@@ -356,7 +374,9 @@ class _Moments:
             x = np.asarray(values, float)
             known = np.isfinite(x)
             if not known.any():
-                raise NotCorrectableError(f"no recording of one set has a {what}: too short?")
+                raise NotCorrectableError(
+                    f"no recording of one set has a {what}: too short?", "too_short", what=what
+                )
             mean = float(np.average(x[known], weights=w[known]))
             variance = float(np.average((x[known] - mean) ** 2, weights=w[known]))
             moments += [mean, variance**0.5]

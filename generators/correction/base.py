@@ -26,7 +26,20 @@ FITTED_ITEMS = 300
 
 
 class NotCorrectableError(DataError):
-    """A difference that this correction cannot take away: the message says which and why."""
+    """A difference that this correction cannot take away: the message says which and why.
+
+    Parameters
+    ----------
+    text : str
+    reason : str
+        Names the reason for those who say it in another language, with the values in it.
+    **values : str or float
+    """
+
+    def __init__(self, text: str, reason: str = "", **values: str | float) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.values = values
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,12 +272,12 @@ class FittedChain:
     ----------
     corrections : tuple of Correction
         In the order of application.
-    skipped : tuple of (str, str)
-        Names of those that could not be fitted, and why.
+    skipped : tuple of (str, NotCorrectableError)
+        Names of those that are left out, and why.
     """
 
     corrections: tuple[Correction, ...]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, NotCorrectableError], ...]
 
 
 def fit_chain(
@@ -316,19 +329,20 @@ def fit_chain(
     classes = [correction_class(name) for name in names]
     current = sorted(synthetic, key=lambda i: (derive_seed(seed, "fit", i.id), i.id))[:FITTED_ITEMS]
     fitted: list[Correction] = []
-    skipped: list[tuple[str, str]] = []
+    skipped: list[tuple[str, NotCorrectableError]] = []
     left = None if drifted is None else set(drifted(current))
     now = None if gap is None else gap(current)
     for k, cls in enumerate(classes):
         if left is not None and not left & cls.acts_on:
-            skipped.append((cls.name, "what it acts on does not drift, or not any more"))
+            why = "what it acts on does not drift, or not any more"
+            skipped.append((cls.name, NotCorrectableError(why, "no_drift_left")))
             continue
         try:
             correction = cls.fit(real, current, seed=seed)
         except NotCorrectableError as error:
             if strict:
                 raise
-            skipped.append((cls.name, str(error)))
+            skipped.append((cls.name, error.with_traceback(None)))
             continue
         if k == len(classes) - 1 and gap is None:
             fitted.append(correction)
@@ -338,10 +352,12 @@ def fit_chain(
             then = gap(made)
             # An encoder that is blind to it (an uncased one to capitals) has nothing against it.
             if then > now + 1e-9:
+                told = _told(now, then)
+                why = f"it raises the gap to the calibration half ({told[0]}, with it {told[1]})"
                 skipped.append(
                     (
                         cls.name,
-                        f"it raises the gap to the calibration half ({_told(now, then)})",
+                        NotCorrectableError(why, "raises_gap", without=told[0], with_it=told[1]),
                     )
                 )
                 continue
@@ -352,13 +368,13 @@ def fit_chain(
     return FittedChain(tuple(fitted), tuple(skipped))
 
 
-def _told(now: float, then: float) -> str:
+def _told(now: float, then: float) -> tuple[str, str]:
     """Write two numbers with as many digits as tell them apart."""
     for digits in range(3, 10):
         told = f"{now:.{digits}g}", f"{then:.{digits}g}"
         if told[0] != told[1]:
             break
-    return f"{told[0]}, with it {told[1]}"
+    return told
 
 
 def _after(correction: Correction, item: Item, seed: int, k: int) -> Item | None:

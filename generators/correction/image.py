@@ -315,7 +315,11 @@ class FourierAdaptation(_ImageCorrection):
             if min(x.shape[:2]) <= 2 * cycles:
                 raise NotCorrectableError(
                     f"images need more than {2 * cycles} pixels a side, got "
-                    f"{v.value.width}×{v.value.height}"
+                    f"{v.value.width}×{v.value.height}",
+                    "image_small",
+                    pixels=2 * cycles,
+                    width=v.value.width,
+                    height=v.value.height,
                 )
             amplitude = np.abs(fft.rfft2(np.moveaxis(x, 2, 0))) / (x.shape[0] * x.shape[1])
             bank.append(amplitude[:, _rows(cycles), : cycles + 1])
@@ -552,7 +556,10 @@ class MatchJpeg(_ImageCorrection):
         if now >= wanted:
             raise NotCorrectableError(
                 f"the synthetic set has the stronger JPEG blocks ({now:.3g} against {wanted:.3g} "
-                "grey levels): compression cannot be undone, make the set anew at a higher quality"
+                "grey levels): compression cannot be undone, make the set anew at a higher quality",
+                "stronger_jpeg",
+                synthetic=now,
+                real=wanted,
             )
         found = {
             q: abs(_mean_attribute(some, cls(mode, q), "blockiness") - wanted)
@@ -562,7 +569,10 @@ class MatchJpeg(_ImageCorrection):
         if found[quality] >= wanted - now:
             raise NotCorrectableError(
                 f"no JPEG quality brings the blocks nearer to the real set's ({now:.3g} against "
-                f"{wanted:.3g} grey levels) than they are"
+                f"{wanted:.3g} grey levels) than they are",
+                "no_quality",
+                synthetic=now,
+                real=wanted,
             )
         return {"mode": mode, "quality": quality}
 
@@ -685,7 +695,9 @@ def _band_levels(image: Image.Image) -> F64:
     total = np.bincount(band[inside], weights=power[inside], minlength=_BANDS)
     seen = count > 0
     if not seen.any():
-        raise NotCorrectableError(f"an image of {w}×{h} is too small for a spectrum")
+        raise NotCorrectableError(
+            f"an image of {w}×{h} is too small for a spectrum", "no_spectrum", width=w, height=h
+        )
     # 0.1 of a grey level's rounding noise: a flat image has no power.
     levels = 10 * np.log10(np.maximum(total[seen] / count[seen], 1e-2))
     return np.asarray(np.interp(np.arange(_BANDS), np.flatnonzero(seen), levels))

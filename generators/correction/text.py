@@ -40,7 +40,9 @@ class _Style(Correction):
         # A style that cannot be made (as in iPhone) is nobody's aim.
         makeable = {k: v for k, v in target.items() if k in cls._makers()}
         if not makeable:
-            raise NotCorrectableError("the real texts have no style that a rule can make")
+            raise NotCorrectableError(
+                "the real texts have no style that a rule can make", "no_style"
+            )
         total = sum(makeable.values())
         return {
             "source": {k: compact(v) for k, v in cls._shares(synthetic).items()},

@@ -68,9 +68,12 @@ def test_wrong_captions_are_left_out(tmp_path: Path, cache: FeatureCache) -> Non
     names = [s.id.split("~")[0] for s in right.samples]
     rows, what = select("consistency", left, right, data, range(16), looks, 0.5, 0)
     assert {names[row] for row in set(range(16)) - set(rows)} == {made[k].id for k in wrong}
-    assert what.startswith("agreement with the caption (conse")
-    assert "1 with nothing to hold them against stay" in what
-    assert "13 of 16 kept" in what
+    assert [m.id for m in what] == [
+        "select_by_caption", "select_threshold", "select_unjudged", "select_kept"
+    ]  # fmt: skip
+    assert what[0].text.startswith("agreement with the caption (conse")
+    assert what[2].text == "1 with nothing to hold them against stay"
+    assert what[3].text == "13 of 16 kept"
     # Of what an earlier selection left, only that is judged.
     assert set(select("consistency", left, right, data, rows[:5], looks, 0.5, 0)[0]) == set(
         rows[:5]
@@ -100,8 +103,8 @@ def test_wrong_transcripts_are_left_out(tmp_path: Path, cache: FeatureCache) -> 
     left, right = (looks.at(part, part.name) for part in data)
     out, what = inconsistent(data, left, right, range(5), looks)
     assert [right.samples[row].id.split("~")[0] for row in out] == ["m2"]
-    assert "word errors against the transcript" in what
-    assert "1 with nothing to hold them against stay" in what
+    assert "word errors against the transcript" in what[0].text
+    assert what[-1].text == "1 with nothing to hold them against stay"
 
 
 def as_encoded(rows: np.ndarray, labels: list[str | None]) -> Encoded:
@@ -129,7 +132,7 @@ def test_wrong_labels_are_left_out_and_few_right_ones(
     out, what = inconsistent((any_data, any_data), real, made, range(360), looks)
     assert len(out & set(wrong)) >= 28
     assert len(out - set(wrong)) / 330 < 0.1  # one real sample of twenty is left out too
-    assert "probability of the label" in what
+    assert "probability of the label" in what[0].text
     # Classes that look alike: the score says nothing, and that is said.
     blind = as_encoded(rng.standard_normal((360, 6)), labels)
     with pytest.raises(DataError, match="no more than a guess"):

@@ -103,6 +103,8 @@ def test_the_halves_share_no_sample_and_all_outputs_are_there(corrected, real: P
         assert (out / name / "report.html").is_file()
     stored = json.loads((out / "correction.json").read_text())
     assert stored["improved"] is True
+    assert stored["reasons"][0]["id"] == "correct_nearer"
+    assert all(c["measured"] for c in stored["comparisons"])
     text = (out / "summary.md").read_text()
     assert text.startswith("# Improved")
     assert "| brightness |" in text
@@ -118,6 +120,40 @@ def test_every_corrected_sample_replays_from_its_row(corrected, dark: Path) -> N
     for row in rows[:5]:
         record = Record.from_row(row)
         replay(record, parents[record.parents[0]].value("image"))
+
+
+@pytest.mark.browser
+def test_the_page_of_a_real_run_opens_and_shows_it(corrected, visit) -> None:
+    result, out = corrected
+    page = visit(out / "correction.html")
+    assert page.locator("h1").inner_text() == "Improved"
+    text = page.locator("main").inner_text()
+    assert all(reason.text in text for reason in result.reasons)
+    assert "match_histogram" in text
+    grey = """images => images.map(i => {
+      const c = document.createElement("canvas").getContext("2d");
+      c.drawImage(i, 0, 0, 8, 8);
+      return c.getImageData(4, 4, 1, 1).data[0];
+    })"""
+    shots = page.locator(".shots.pairs .shot")
+    assert shots.count() == 8
+    levels = np.array(shots.locator("img").evaluate_all(grey)).reshape(8, 2)
+    assert (levels[:, 0] < levels[:, 1]).mean() > 0.8  # the corrected ones are brighter
+    for name in ("before", "after"):
+        href = page.locator(f"a[href^={name}]").get_attribute("href")
+        assert (out / str(href)).is_file()
+
+
+def test_the_recipe_does_the_same_to_the_set_again(corrected, dark: Path, home: Path) -> None:
+    _, out = corrected
+    answer = CliRunner().invoke(
+        app,
+        ["generate", str(out / "recipe.yaml"), "--input", str(dark),
+         "--out", str(home / "replayed")],
+    )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    for file in sorted((out / "corrected").glob("*.png")):
+        assert (home / "replayed" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_a_missing_kind_is_not_mended_and_the_tool_says_so(
@@ -150,7 +186,8 @@ def test_nothing_readable_to_correct_is_said_and_nothing_is_made(
     if result.drifted:
         pytest.skip("chance alone made an attribute drift in this sample")
     assert not result.improved
-    assert "no readable attribute drifted" in result.reasons[0]
+    assert result.reasons[0].id == "correct_no_drift"
+    assert "no readable attribute drifted" in result.reasons[0].text
     assert not (out / "corrected").exists()
     assert result.verdict_after is None
 
@@ -220,16 +257,16 @@ def test_the_verdict_wants_both_looks_and_nothing_worse() -> None:
     for case, told in (
         ([own, comparison("kid", True, "same")], "the second look does not confirm it"),
         ([comparison("kid", False, "same"), other], "in the second look only"),
-        ([own, other, comparison("coverage", True, "larger")], "coverage became worse"),
+        ([own, other, comparison("coverage", True, "larger")], "Coverage became worse"),
         ([comparison("coverage", False, "smaller"), other], "second look only"),
     ):
         improved, reasons = verdict(case, None)
         assert not improved
-        assert told in " ".join(reasons)
+        assert told in " ".join(r.text for r in reasons)
     lost = LabelsKept(0.9, 0.5, 0.95, 0.5, fell=(0.2, 0.6), short=(0.25, 0.65), lost=True)
     improved, reasons = verdict([own, other], lost)
     assert not improved
-    assert "lost their label" in reasons[0]
+    assert "lost their label" in reasons[0].text
 
 
 def gated(gap: float | None) -> GateResult:
@@ -299,13 +336,17 @@ def test_labels_are_judged_by_classes_and_a_majority_answer_has_lost_them(policy
     assert not back.lost
     assert back.after > back.before + 0.1
     # Where it cannot be told, the reason is.
-    assert "not every sample has a label" in str(judged(rare, rare, [None, *labels[1:]])[1])
-    assert "fewer than two" in str(judged(rare, rare, ["often"] * 180)[1])
+    for names, told in (([None, *labels[1:]], "not every sample"), (["often"] * 180, "than two")):
+        unjudged = judged(rare, rare, names)[1]
+        assert unjudged is not None
+        assert told in unjudged.text
     blind = {
         side: as_encoded(x, labels)
         for side, x in zip(("calibration", "synthetic", "corrected"), draws, strict=True)
     }
-    assert "no more than a guess" in str(labels_kept(blind, "e", rules)[1])
+    unjudged = labels_kept(blind, "e", rules)[1]
+    assert unjudged is not None
+    assert "no more than a guess" in unjudged.text
 
 
 def test_groups_stay_whole_and_held_out_splits_judge(home: Path, cell_items: list[Item]) -> None:

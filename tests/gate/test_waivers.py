@@ -97,7 +97,7 @@ def test_every_output_says_the_waiver(tmp_path: Path) -> None:
     assert said in annotation_lines(found)[0]
     assert annotation_lines(found)[0].startswith("::warning ")
     assert said in render_html(found)
-    assert "2026-12-20までJ. Satoが免除" in render_html(found, lang="ja")
+    assert "2026-12-20 まで J. Sato が免除" in render_html(found, lang="ja")
     cases = ET.fromstring(render_junit(found)).iter("testcase")
     case = next(c for c in cases if "kid" in c.attrib["name"])
     assert case.find("failure") is None

@@ -240,7 +240,7 @@ def test_the_page_escapes_and_speaks_both_languages(
     assert "<img src=x" not in page
     assert "<script>alert" not in page
     assert ("推移" if lang == "ja" else "Trends") in page
-    assert page.count('data-figure="') == 2
+    assert page.count('data-figure="') == 2 * 2  # in each language
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import sys
 import tarfile
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evalsuite.cli import app
+from evalsuite.correct import correct
 from evalsuite.data import open_dataset, remote
 from evalsuite.data.dataset import BadSample, Limits
 from evalsuite.data.files import read_file
@@ -236,6 +238,72 @@ def test_generators_read_a_store(delivered: Path, asked: list[Any], tmp_path: Pa
     ]
     assert made[0]
     assert made[0] == made[1]
+
+
+CORRECT = ["correct", "s3://bucket/real", "s3://bucket/delivered/b", "--with", "match_histogram"]
+TUNE = ["tune", "RECIPE", "--input", "s3://bucket/real", "--knob", "steps.0.corrupt.severity=1:5"]
+STUDY = ["study", "new", "s3://bucket/real", "s3://bucket/delivered/b", "--n", "4"]
+
+
+@pytest.mark.parametrize("words", [CORRECT, TUNE, STUDY], ids=["correct", "tune", "study"])
+def test_a_store_that_is_not_allowed_is_not_asked_by_any_command(
+    words: list[str], server: str, fresh: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not a single connection is tried; with the host allowed, it would be."""
+    recipe = tmp_path / "blur.yaml"
+    recipe.write_text("{version: 1, seed: 7, steps: [corrupt: {kind: gaussian_blur, severity: 1}]}")
+    command = [str(recipe) if w == "RECIPE" else w for w in words]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", PUBLIC)
+    tried: list[Any] = []
+
+    def refuse(_: Any, address: Any) -> None:
+        tried.append(address)
+        raise OSError("the network is cut for this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, UsageError)
+    assert "--allow-host 8.8.8.8" in str(done.exception)
+    assert tried == []
+
+
+def test_a_correction_of_a_bucket_is_that_of_the_folder(
+    delivered: Path, folders: tuple[Path, Path], asked: list[Any], tmp_path: Path
+) -> None:
+    policy = delivered / "quick.yaml"
+    here = correct(
+        folders[0], delivered / "b", out=tmp_path / "here", using=("match_histogram",),
+        policy=policy, cache=False, progress=False,
+    )  # fmt: skip
+    options = ["--policy", str(policy), "--no-cache", "--allow-host", HOST]
+    done = CliRunner().invoke(app, [*CORRECT, *options, "--out", str(tmp_path / "there")])
+    assert done.exit_code == here.exit_code, done.output
+    assert set(asked) == {(HOST,)}
+    mine, theirs = (
+        json.loads((tmp_path / side / "correction.json").read_text()) for side in ("here", "there")
+    )
+    assert f"--allow-host {HOST}" in theirs.pop("command")
+    mine.pop("command")
+    assert mine == theirs
+
+
+def test_a_search_and_a_study_read_a_store(
+    delivered: Path, asked: list[Any], tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(app, [*STUDY, "--allow-host", HOST, "--out", str(tmp_path / "study")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "study" / "study.html").stat().st_size > 10_000
+    assert set(asked) == {(HOST,)}
+    remote._file_system.cache_clear()
+    asked.clear()
+    recipe = tmp_path / "blur.yaml"
+    recipe.write_text("{version: 1, seed: 7, steps: [corrupt: {kind: gaussian_blur, severity: 1}]}")
+    words = [str(recipe) if w == "RECIPE" else w for w in TUNE]
+    done = CliRunner().invoke(app, [*words, "--allow-host", HOST, "--out", str(tmp_path / "tune")])
+    assert isinstance(done.exception, DataError), done.output  # 40 samples are too few to search by
+    assert "real samples" in str(done.exception) or "real data" in str(done.exception)
+    assert set(asked) == {(HOST,)}
 
 
 def test_what_is_sent_to_workers_holds_no_keys(bucket: Any) -> None:

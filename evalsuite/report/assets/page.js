@@ -1,7 +1,9 @@
-// Draws the figures of a page. Labels come escaped from evalsuite/report/page.py (plain).
+// Draws the figures of a page, switches its language, and gives away what stands behind its tables.
+// Labels of figures come escaped from evalsuite/report/page.py (plain).
 (function () {
   "use strict";
   const D = JSON.parse(document.getElementById("data").textContent);
+  const root = document.getElementById("page");
   document.body.classList.remove("no-script");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const named = (value) => typeof value === "string" && value.startsWith("--") ? css(value.slice(2)) : value;
@@ -25,7 +27,59 @@
       }, { responsive: true, displaylogo: false, displayModeBar: false });
     });
   }
+
+  // ---- what stands behind a table or a figure --------------------------------------------------
+  const raw = (s) => s.replace(/<br>/g, " · ").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+  const AXES = ["x", "y"];
+  /** The points of a figure as rows, with the ends of their intervals; columns without a value go. */
+  function points(figure) {
+    const rows = figure.data.flatMap((trace) => {
+      const n = Math.max(...AXES.map((a) => (trace[a] || []).length));
+      return Array.from({ length: n }, (_, i) => {
+        const row = { series: trace.name ? raw(trace.name) : null };
+        for (const a of AXES) {
+          const value = (trace[a] || [])[i];
+          const error = trace["error_" + a];
+          const end = (list, way) => (error && typeof value === "number" ? value + way * (list || error.array)[i] : null);
+          Object.assign(row, { [a]: typeof value === "string" ? raw(value) : value ?? null, [a + "_low"]: end(error && error.arrayminus, -1), [a + "_high"]: end(error && error.array, 1) });
+        }
+        row.text = Array.isArray(trace.text) ? raw(trace.text[i]) : null;
+        return row;
+      });
+    });
+    const columns = Object.keys(rows[0] || {}).filter((c) => rows.some((row) => row[c] !== null));
+    return { columns, rows: rows.map((row) => columns.map((c) => row[c])) };
+  }
+  function give(index, format) {
+    const one = D.downloads[index];
+    const { columns, rows } = one.figure === undefined ? one : points(D.figures[one.figure]);
+    const name = "evalsuite-" + D.name + "-" + one.name + "." + format;
+    if (format === "csv") FILES.save(name, "\ufeff" + FILES.csv(columns, rows), "text/csv");
+    else FILES.save(name, JSON.stringify({ columns, rows }, null, 1) + "\n", "application/json");
+  }
+
+  // ---- languages -------------------------------------------------------------------------------
+  const pages = { [document.documentElement.lang]: [...root.childNodes] };
+  for (const template of document.querySelectorAll("template[data-page]")) pages[template.dataset.page] = [...template.content.childNodes];
+  const media = new Map([...root.querySelectorAll("[data-media]")].map((node) => [node.dataset.media, node.src]));
+  function show(lang) {
+    if (lang === document.documentElement.lang) return;
+    root.replaceChildren(...pages[lang]);
+    for (const node of root.querySelectorAll("[data-media]")) if (node.src !== media.get(node.dataset.media)) node.src = media.get(node.dataset.media);
+    document.documentElement.lang = lang;
+    document.title = D.titles[lang];
+    draw();
+    root.querySelector('[data-lang="' + lang + '"]').focus();
+  }
+
   draw();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  document.getElementById("print").addEventListener("click", () => print());
+  root.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.id === "print") print();
+    if (button.dataset.lang) show(button.dataset.lang);
+    if (button.dataset.download) give(Number(button.dataset.download), button.dataset.format);
+  });
+  document.documentElement.dataset.ready = "yes";
 })();

@@ -767,31 +767,16 @@
     galleries: () => D.galleries.flatMap((g) => g.items.map((item, rank) => ({ gallery: g.id, encoder: g.encoder, rank: rank + 1, side: item.side, sample: item.name, score: item.score, percentile: item.percentile,
       partner_side: item.partner_side, partner: item.partner, label: item.label, text: item.said, partner_text: item.partner_said }))),
   };
-  function csv(list) {
-    if (!list.length) return "";
-    const names = Object.keys(list[0]);
-    const cell = (v) => {
-      if (v === null || v === undefined) return "";
-      if (typeof v !== "string") return String(v);
-      const safe = /^[=+\-@\t\r]/.test(v) ? "'" + v : v; // a spreadsheet would run it as a formula
-      return /[",\r\n]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
-    };
-    return [names.join(","), ...list.map((row) => names.map((n) => cell(row[n])).join(","))].join("\r\n") + "\r\n";
-  }
-  function save(name, content, type) {
-    const url = URL.createObjectURL(new Blob([content], { type }));
-    el("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10000);
-  }
   function download(figure, format) {
     const name = "evalsuite-" + D.id + "-" + figure + "." + format;
     if (format === "svg") {
-      Plotly.toImage("plot-map", { format: "svg", imageDataOnly: true, width: 1000, height: 700 }).then((image) => save(name, image, "image/svg+xml"));
+      Plotly.toImage("plot-map", { format: "svg", imageDataOnly: true, width: 1000, height: 700 }).then((image) => FILES.save(name, image, "image/svg+xml"));
       return;
     }
     const list = tables[figure]();
-    if (format === "csv") save(name, "\ufeff" + csv(list), "text/csv");
-    else save(name, JSON.stringify({ result: D.id, figure, rows: list }, null, 1) + "\n", "application/json");
+    const names = Object.keys(list[0] || {});
+    if (format === "csv") FILES.save(name, "\ufeff" + FILES.csv(names, list.map((row) => names.map((n) => row[n]))), "text/csv");
+    else FILES.save(name, JSON.stringify({ result: D.id, figure, rows: list }, null, 1) + "\n", "application/json");
   }
 
   // ---- the whole page --------------------------------------------------------------------------
