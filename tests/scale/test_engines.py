@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -322,6 +323,91 @@ def test_a_sample_that_kills_each_worker_is_named(
     plan, data = planned(folders[0])
     with pytest.raises(EvalsuiteError, match=r"2 workers died of the sample '23.png'"):
         encode(engine_of(Poisoned), plan, "image", data)
+
+
+@pytest.mark.cluster
+def test_a_worker_whose_memory_runs_out_blames_no_sample(engine_of: Any, tmp_path: Path) -> None:
+    """The kernel refuses a worker what a picture needs; with memory enough, all are used."""
+
+    class Poor(_Worker):
+        def encode(self, reference: list[Any], found: list[Any]) -> Any:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            few = pages * resource.getpagesize() + 48 * 2**20
+            resource.setrlimit(resource.RLIMIT_AS, (few, before[1]))
+            try:
+                return super().encode(reference, found)
+            finally:  # what went wrong has to be told
+                resource.setrlimit(resource.RLIMIT_AS, before)
+
+    Image.new("L", (9000, 9000), 90).save(tmp_path / "large.png")  # 81 MB, within all limits
+    plan, data = planned(tmp_path)
+    with pytest.raises(EvalsuiteError, match=r"in a worker memory ran out .*--workers") as caught:
+        encode(engine_of(Poor, workers=1), plan, "image", data)
+    assert caught.value.exit_code == 3
+    whole = encode(engine_of(_Worker, workers=1), plan, "image", data)
+    assert len(whole) == 1
+    assert whole.problems == []
+
+
+@pytest.fixture
+def little_room() -> Iterator[Path]:
+    """A control group whose processes may take 64 MB more; skips, and says why, where none is."""
+    name = f"evalsuite-{os.getpid()}"
+    said = "no memory controller is mounted"
+    for parent, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = parent / name
+        try:
+            group.mkdir()
+        except OSError as error:
+            said = str(error)
+            continue
+        try:
+            (group / limit).write_text(str(64 * 2**20))
+        except OSError as error:
+            said = str(error)
+            group.rmdir()
+            continue
+        yield group
+        deadline = time.monotonic() + PATIENCE
+        while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        group.rmdir()
+        return
+    pytest.skip(f"NO CONTROL GROUP CAN BE MADE HERE, so that the OOM killer was not met: {said}")
+
+
+def killed_for_memory(group: Path) -> int:
+    """How often the kernel killed a process of a group for its memory."""
+    for name in ("memory.oom_control", "memory.events"):
+        if (group / name).exists():
+            words = (group / name).read_text().split()
+            return int(words[words.index("oom_kill") + 1])
+    return 0
+
+
+@pytest.mark.cluster
+def test_a_worker_that_the_oom_killer_takes_loses_and_repeats_nothing(
+    engine_of: Any, folders: tuple[Path, Path], little_room: Path, tmp_path: Path
+) -> None:
+    marker, group = tmp_path / "taken", str(little_room)
+
+    class Greedy(_Worker):
+        def encode(self, reference: list[Any], found: list[Any]) -> Any:
+            done = super().encode(reference, found)
+            if any(sample.id.startswith("17") for sample, _ in found) and not marker.exists():
+                marker.touch()
+                Path(group, "cgroup.procs").write_text(str(os.getpid()))
+                bytearray(b"x") * 2**29
+            return done
+
+    plan, data = planned(folders[1])
+    survived = encode(engine_of(Greedy), plan, "image", data, FeatureCache(tmp_path))
+    assert killed_for_memory(little_room) == 1
+    assert_same(encode(LocalEngine(), plan, "image", data), survived)
 
 
 @pytest.mark.cluster
