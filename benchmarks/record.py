@@ -338,7 +338,7 @@ def pairs(draw: Draw, encoder: str) -> dict[str, float]:
         {
             "mismatched_share": lambda: m.consistency(score[1], score[0], shuffled).share,
             "consistency_gap": lambda: (
-                m.consistency_gap(score[0], score[1], shuffled, permutations=1).drop
+                m.consistency_gap(score[0], score[1], shuffled, permutations=1).relative
             ),
             "retrieval_recall": lambda: (
                 m.retrieval_recall(made, told, ks=(1,), contents=tales).image_to_text[0]
@@ -842,31 +842,55 @@ def _worse(metric: str, null: Floats) -> Callable[[float], float]:
     return lambda value: abs(value - best)
 
 
-def rows_of(journal: Journal) -> list[Row]:
-    """Judge all that the journal has."""
-    series: dict[tuple[str, str, str, int], dict[tuple[str, int, int], float]] = {}
+@dataclass(frozen=True)
+class Series:
+    """All numbers of one metric on one source at one size."""
+
+    source: str
+    encoder: str
+    metric: str
+    n: int
+    numbers: Mapping[tuple[str, int, int], float]
+    """By damage, level and draw."""
+    null: Floats
+    alarm: Floats
+
+    def damages(self) -> Iterator[tuple[str, str, list[int]]]:
+        """Give each damage, where its level 0 stands, and its levels."""
+        for damage in sorted({d for d, *_ in self.numbers} - {"null", "alarm", "none"}):
+            own = ("none", 0, 0) not in self.numbers or (damage, 0, 0) in self.numbers
+            levels = sorted({level for d, level, _ in self.numbers if d == damage and level})
+            yield damage, damage if own else "none", levels
+
+
+def series_of(journal: Journal) -> Iterator[Series]:
+    """Give what can be judged: a metric that half of the real-vs-real sets gave a number."""
+    found: dict[tuple[str, str, str, int], dict[tuple[str, int, int], float]] = {}
     for (source, _, encoder, damage, level, n, k), values in journal.values.items():
         for metric, value in values.items():
-            series.setdefault((source, encoder, metric, n), {})[damage, level, k] = value
+            found.setdefault((source, encoder, metric, n), {})[damage, level, k] = value
+    for key, numbers in sorted(found.items()):
+        kinds = ("null", "alarm")
+        real = [[v for (d, *_), v in numbers.items() if d == kind] for kind in kinds]
+        null, alarm = (np.array([v for v in values if np.isfinite(v)]) for values in real)
+        if null.size >= NULLS / 2 and alarm.size:
+            yield Series(*key, numbers, null, alarm)
+
+
+def rows_of(journal: Journal) -> list[Row]:
+    """Judge all that the journal has."""
     found = []
-    for (source, encoder, metric, n), numbers in sorted(series.items()):
-        null = np.array([v for (damage, *_), v in numbers.items() if damage == "null"])
-        alarm = np.array([v for (damage, *_), v in numbers.items() if damage == "alarm"])
-        null, alarm = null[np.isfinite(null)], alarm[np.isfinite(alarm)]
-        if null.size < NULLS / 2 or not alarm.size:
-            continue
-        worse = _worse(metric, null)
-        yardstick = np.array([worse(v) for v in null])
+    for s in series_of(journal):
+        worse = _worse(s.metric, s.null)
+        yardstick = np.array([worse(v) for v in s.null])
         seen = partial(_detected, worse, yardstick)
-        share = float(np.mean([seen(v) for v in alarm]))
-        for damage in sorted({d for d, *_ in numbers} - {"null", "alarm", "none"}):
-            clean = damage if ("none", 0, 0) not in numbers or (damage, 0, 0) in numbers else "none"
-            levels = sorted({level for d, level, _ in numbers if d == damage and level})
+        share = float(np.mean([seen(v) for v in s.alarm]))
+        for damage, clean, levels in s.damages():
             taus: list[float] = []
             hits: dict[int, list[bool]] = {level: [] for level in levels}
-            for k in sorted({k for d, _, k in numbers if d == damage}):
-                ladder = [(0, numbers.get((clean, 0, k), float("nan")))]
-                ladder += [(x, numbers.get((damage, x, k), float("nan"))) for x in levels]
+            for k in sorted({k for d, _, k in s.numbers if d == damage}):
+                ladder = [(0, s.numbers.get((clean, 0, k), float("nan")))]
+                ladder += [(x, s.numbers.get((damage, x, k), float("nan"))) for x in levels]
                 known = [(x, worse(v)) for x, v in ladder if np.isfinite(v)]
                 if len(known) < 3:
                     continue
@@ -877,10 +901,11 @@ def rows_of(journal: Journal) -> list[Row]:
                         hits[x].append(seen(v))
             if taus:
                 rates = {x: float(np.mean(h)) for x, h in hits.items() if h}
-                family = _family(source, damage)
+                family = _family(s.source, damage)
                 found.append(
-                    Row(family, source, encoder, metric, damage, n, tuple(taus), rates, share)
-                )
+                    Row(family, s.source, s.encoder, s.metric, damage, s.n, tuple(taus), rates,
+                        share)
+                )  # fmt: skip
     return found
 
 
@@ -977,6 +1002,39 @@ def summary_csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
+def curves_csv(journal: Journal) -> str:
+    """Give every metric's values by level, with what real sets of the same size show.
+
+    Of several sizes the largest: the smaller ones are in summary.csv, judged.
+    """
+    largest: dict[tuple[str, ...], tuple[int, list[list[object]]]] = {}
+    for s in series_of(journal):
+        null = [f"{q:.4g}" for q in np.quantile(s.null, (0.05, 0.5, 0.95))]
+        for damage, clean, levels in s.damages():
+            head = (_family(s.source, damage), s.source, s.encoder, s.metric, damage)
+            lines: list[list[object]] = []
+            # What was cut off has fewer draws of a damage than of undamaged sets: the same ones.
+            draws = sorted({k for d, _, k in s.numbers if d == damage})
+            for level in (0, *levels):
+                kind = damage if level else clean
+                values = [s.numbers.get((kind, level, k), float("nan")) for k in draws]
+                known = [v for v in values if np.isfinite(v)]
+                if known:
+                    shown = [f"{v:.4g}" for v in (np.mean(known), min(known), max(known))]
+                    lines.append([*head, s.n, level, len(known), *shown, *null])
+            if s.n >= largest.get(head, (0, []))[0]:
+                largest[head] = s.n, lines
+    file = io.StringIO()
+    out = csv.writer(file, lineterminator="\n")
+    out.writerow(
+        ["family", "source", "encoder", "metric", "damage", "n", "level", "draws", "mean", "least",
+         "most", "null_5", "null_50", "null_95"]
+    )  # fmt: skip
+    for _, lines in largest.values():
+        out.writerows(lines)
+    return file.getvalue()
+
+
 def _table(listed: Sequence[Standing]) -> list[str]:
     lines = [
         "| metric | encoder | set | n | tau (95 % CI) | found at the weakest, middle, strongest "
@@ -1012,6 +1070,7 @@ def readme(journal: Journal, rows: Sequence[Row]) -> str:
         "",
         "The page for readers: [leaderboard.html](leaderboard.html) "
         "([日本語](leaderboard.ja.html)); every damage at every size: [summary.csv](summary.csv); "
+        "the values by level: [curves.csv](curves.csv), drawn on the site's page of each metric; "
         "figures of papers: [papers.md](papers.md).",
         "",
         "## Sets",
@@ -1154,6 +1213,7 @@ def publish(journal: Journal) -> None:
     rows = rows_of(journal)
     write("record/README.md", readme(journal, rows))
     write("record/summary.csv", summary_csv(rows))
+    write("record/curves.csv", curves_csv(journal))
     write("record/leaderboard.html", page(journal, rows, "en"))
     write("record/leaderboard.ja.html", page(journal, rows, "ja"))
 

@@ -1,4 +1,4 @@
-"""What mkdocs is told beyond mkdocs.yml: results are pages too, and no page is left out."""
+"""What mkdocs is told beyond mkdocs.yml: results and metrics are pages too, none is left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import metric_pages  # mkdocs finds what lies beside this file
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,10 @@ def _named(nav: Any) -> set[str]:
 
 
 def on_config(config: Any) -> Any:
-    """Put pages that the navigation does not name under "More", and results under "Results"."""
+    """Name the pages of metrics; put others under "More", and results under "Results"."""
+    for item in config.nav:
+        if "Each metric" in item:
+            item["Each metric"] = metric_pages.navigation()
     pages = {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
     if more := sorted(pages - _named(config.nav)):
         config.nav.append({"More": list(more)})
@@ -37,15 +41,19 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Take the results, which lie beside docs/, into the site."""
+    """Take the results, which lie beside docs/, and the pages of metrics into the site."""
     for name in _results():
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
+    for name, text in metric_pages.pages().items():
+        files.append(File.generated(config, name, content=text))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str:
     """Point links at where things are in the site; what is not in it is named, not linked."""
     here = page.file.src_uri
+    if here == "metrics.md":
+        markdown = metric_pages.linked(markdown)
     # In the repository docs/ and results/ stand side by side; in the site results/ is inside.
     place = here if here.startswith(f"{RESULTS}/") else f"docs/{here}"
 

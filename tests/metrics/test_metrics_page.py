@@ -20,12 +20,11 @@ def test_the_table_lists_every_metric_as_the_catalogue_does() -> None:
     for row, m in zip(rows, METRICS, strict=True):
         _, function, answers, direction, span, best, unit, interval, blind, _, least, source = row
         assert function == f"`{m.function}`"
-        assert (direction, unit, interval, blind, source) == (
-            m.direction, m.unit, m.interval, m.blind_to, m.reference,
+        assert (answers, direction, unit, interval, blind, source) == (
+            m.question, m.direction, m.unit, m.interval, m.blind_to, m.reference,
         )  # fmt: skip
         assert best == ("" if m.best is None else f"{m.best:g}")
         assert int(least) == m.min_n
-        assert answers
         ends = span.replace("−", "-").replace("∞", "inf").split(" … ")
         assert float(ends[0]) == (float("-inf") if m.low is None else m.low)
         assert ends[1] == "n" or float(ends[1]) == (float("inf") if m.high is None else m.high)

@@ -19,6 +19,7 @@ from lxml import html
 
 from evalsuite import __version__
 from evalsuite.encoders import list_models
+from evalsuite.metrics.catalogue import METRICS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -149,6 +150,9 @@ def test_the_site_builds_strictly_with_every_page(site: Path) -> None:
         assert (site / page).exists(), page
         assert page == Path("index.html") or page in linked, f"{page} is not in the navigation"
     assert (site / "results" / "robustness" / "fuzz.html").exists()
+    for metric in METRICS:  # a page for each, made by docs/metric_pages.py
+        assert (site / "each-metric" / f"{metric.name}.html").exists()
+        assert Path("each-metric") / f"{metric.name}.html" in linked
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
