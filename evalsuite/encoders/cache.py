@@ -348,8 +348,8 @@ def _parts(content: bytes) -> tuple[npt.NDArray[np.int64], memoryview] | None:
         digests, offsets, data = (tensors[name] for name in ("digests", "offsets", "data"))
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError):
         return None
-    kinds = (digests.dtype, offsets.dtype, data.dtype) == (np.uint8, np.int64, np.uint8)
-    if not kinds or offsets.shape != (digests.size // _DIGEST + 1,):
+    kinds = [part.dtype.name for part in (digests, offsets, data)]
+    if kinds != ["uint8", "int64", "uint8"] or offsets.shape != (digests.size // _DIGEST + 1,):
         return None
     if offsets[0] != 0 or offsets[-1] != data.size or (np.diff(offsets) < 0).any():
         return None
