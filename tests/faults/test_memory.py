@@ -31,28 +31,33 @@ from evalsuite.encoders import encoding
 decode, large = encoding.decode_image, int(sys.argv.pop(1))
 
 def poor(data, *rest, **named):
-    if len(data) == large:  # from here on there is less memory than the picture needs
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 48 * 2**20,) * 2)
-    return decode(data, *rest, **named)
+    if len(data) != large:
+        return decode(data, *rest, **named)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 48 * 2**20, before[1]))
+    try:
+        return decode(data, *rest, **named)
+    finally:  # as if others had given theirs back: a run that went on would have a wrong number
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 if large:
     encoding.decode_image = poor
 from evalsuite.cli import main
 main()
 """
-"""The command line in a process that has little memory left when it meets one picture."""
+"""The command line in a process that has less memory left for one picture than it needs."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sets; the last picture of the second takes 81 MB, within all limits."""
+    """Two sets; the last picture of the second takes 324 MB, within all limits."""
     home = tmp_path_factory.mktemp("home")
     photographs = cells()
     write_folder(photographs[:30], home / "real")
     write_folder(photographs[30:60], home / "synthetic")
     (home / "synthetic" / "metadata.jsonl").unlink()
-    Image.new("L", (SIDE, SIDE), 90).save(home / "synthetic" / "zz.png")
+    Image.new("RGB", (SIDE, SIDE), (90, 60, 30)).save(home / "synthetic" / "zz.png")
     (home / "quick.yaml").write_text(QUICK)
     return home
 

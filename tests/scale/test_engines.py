@@ -340,7 +340,7 @@ def test_a_worker_whose_memory_runs_out_blames_no_sample(engine_of: Any, tmp_pat
             finally:  # what went wrong has to be told
                 resource.setrlimit(resource.RLIMIT_AS, before)
 
-    Image.new("L", (9000, 9000), 90).save(tmp_path / "large.png")  # 81 MB, within all limits
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "large.png")  # 324 MB, within all limits
     plan, data = planned(tmp_path)
     with pytest.raises(EvalsuiteError, match=r"in a worker memory ran out .*--workers") as caught:
         encode(engine_of(Poor, workers=1), plan, "image", data)
