@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
 
-from evalsuite.errors import DataError
+from evalsuite.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import datasets
@@ -337,7 +337,8 @@ def open_dataset(
         If there is nothing there, nothing in it, no format that is known, or no such column; or if
         an object store does not answer.
     UsageError
-        If an address holds a password, or its server is neither on premise nor allowed.
+        If the path is empty, an address holds a password, or its server is neither on premise nor
+        allowed.
     """
     from . import readers, remote, rows
 
@@ -355,6 +356,9 @@ def open_dataset(
             "datasets.Dataset (choose one split of a DatasetDict; an IterableDataset has no random "
             "access, so write it to Parquet first)"
         )
+    if source == "":
+        # As a path it would be the working directory: a variable that is not set must not pass.
+        raise UsageError("the path of a data set is empty: is a variable not set?")
     if isinstance(source, str) and remote.is_address(source):
         top = remote.parse(source, allow_hosts)
         if top.storage.scheme != "file":

@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, BinaryIO
 
 from evalsuite.errors import DataError
@@ -223,7 +224,7 @@ class RowFile:
         """Give the line number and the cells of each row."""
         ending = self._name.rpartition(".")[2].lower()
         if ending in ("csv", "tsv"):
-            return self._csv("\t" if ending == "tsv" else ",")
+            return self._csv("\t" if ending == "tsv" else None)
         return self._json()
 
     def _lines(self) -> Iterator[bytes]:
@@ -259,8 +260,11 @@ class RowFile:
                 self._report(f"not UTF-8 ({error.reason}): shown as escapes", lost=False)
                 yield line.decode("utf-8", "backslashreplace")
 
-    def _csv(self, delimiter: str) -> Iterator[tuple[int, Row]]:
-        reader = csv.reader(self._text_lines(), delimiter=delimiter)
+    def _csv(self, delimiter: str | None) -> Iterator[tuple[int, Row]]:
+        lines = self._text_lines()
+        first = next(lines, "")
+        # Spreadsheets of half the world write semicolons, or tabs, into what they call .csv.
+        reader = csv.reader(chain([first], lines), delimiter=delimiter or _delimiter(first))
         header: list[str] | None = None
         while True:
             try:
@@ -290,6 +294,13 @@ class RowFile:
     def _report(self, detail: str, *, lost: bool) -> None:
         source = f"{self._name}#line {self._number}"
         self._problems.append(Problem(source, "bad_metadata", clean(detail), lost))
+
+
+def _delimiter(header: str) -> str:
+    """Give what stands between the names of a header that is not said to be a tab."""
+    if "," in header:
+        return ","
+    return next((mark for mark in (";", "\t") if mark in header), ",")
 
 
 def parse_json(data: bytes) -> Row:

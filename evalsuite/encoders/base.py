@@ -19,13 +19,44 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Features: TypeAlias = npt.NDArray[np.float32]
 """One row per sample: ``(n, dim)``."""
+
+
+def check_device(device: str) -> None:
+    """Ask, before anything that takes long, whether this machine has a device.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, or a device of torch such as ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device, or torch cannot use it here.
+    """
+    if device in ("auto", "cpu"):
+        return
+    import torch
+
+    kind, _, index = device.partition(":")
+    if kind not in ("cuda", "mps") or (index and not index.isdecimal()):
+        raise UsageError(f"device must be auto, cpu, cuda, cuda:<number> or mps, got {device!r}")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    else:
+        count = int(torch.backends.mps.is_available())
+    if int(index or 0) >= count:
+        raise UsageError(
+            f"there is no device {device!r} here: torch {torch.__version__} finds {count} of "
+            f"{kind}; auto takes a GPU where there is one, and else the CPU"
+        )
 
 
 @dataclass(frozen=True)

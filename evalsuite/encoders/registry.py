@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import ModelError
 from . import lite0, onnxfile
-from .base import EncoderInfo, ImageEncoder, code_version, file_sha256
+from .base import EncoderInfo, ImageEncoder, check_device, code_version, file_sha256
 from .external import load_plugin
 from .image import FILTERS, OnnxEncoder, Preprocessing, TorchEncoder, log
 
@@ -231,6 +231,7 @@ class _Wanted:
 def _torch_info(
     name: str, sha256: str, source: str, dim: int, preprocessing: dict[str, Any], device: str
 ) -> tuple[EncoderInfo, int]:
+    check_device(device)
     batch = _BATCH["cpu" if device == "cpu" else "gpu"]
     what = f"torch {version('torch')}, {device}"
     if device.startswith("cuda"):

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError
-from .base import EncoderInfo, code_version, file_sha256
+from .base import EncoderInfo, check_device, code_version, file_sha256
 from .external import load_plugin
 from .media import Embedder
 
@@ -383,6 +383,7 @@ def _wheel(package: str) -> Path:
 
 def _torch(device: str) -> tuple[str, str]:
     """Choose the device, and say what runs there."""
+    check_device(device)
     if device == "auto":
         import torch
 

@@ -187,8 +187,13 @@ def judge(
         rules = [(i, rule) for i, rule in enumerate(policy.rules) if _matches(rule, finding)]
         if not rules:
             judged.append(finding)
-            if finding.status is Status.WARN and finding.message is not None:
-                # The measurement warns of itself, whatever the policy asks.
+            if (
+                finding.status is Status.WARN
+                and finding.message is not None
+                and all(reason.message != finding.message for reason in reasons)
+            ):
+                # The measurement warns of itself, whatever the policy asks; and once, where each
+                # modality of the same records says the same.
                 reasons.append(
                     Reason(status=Status.WARN, finding=finding.key, message=finding.message)
                 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.dataset import group_of
 from ..encoders import Encoded, encode, load_encoder
+from ..encoders.base import check_device
 from ..errors import DataError, UsageError
 from .chains import Chain, hands_down
 from .ties import AudioText, ImageText, ImageTextAudio
@@ -196,10 +197,11 @@ def make_plan(
     DataError
         If the two sets have no modality in common.
     UsageError
-        If the policy has no encoder for any that they have.
+        If the policy has no encoder for any that they have, or the machine no such device.
     ModelError
         If a model is not at hand.
     """
+    check_device(device)
     real, synthetic = sides["real"].modalities, sides["synthetic"].modalities
     unmeasured: dict[str, str] = {}
     chosen = []

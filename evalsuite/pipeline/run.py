@@ -316,7 +316,7 @@ def run_gate(
         verdict=verdict,
         exit_code=exit_code(verdict, strict=strict),
         reasons=reasons,
-        explanations=(*class_messages(findings), *explanations(attributes)),
+        explanations=(*class_messages(findings, parts.values()), *explanations(attributes)),
         findings=judged,
         real=summaries["real"],
         synthetic=summaries["synthetic"],

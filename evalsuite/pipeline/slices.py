@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ..gate.findings import Finding, Floor, Interval, Message
+from ..gate.findings import Finding, Floor, Interval, Message, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..gate.policy import Calibration, Policy
+    from ..metrics.utility.subgroups import Shares
     from .plan import Part
 
 CLASS = "class "
@@ -18,6 +19,8 @@ CLASS = "class "
 MOST_CLASSES = 50
 LABELLED = 0.8
 """Share of the samples of a side that must have a label."""
+MOST_NAMED = 5
+"""Classes that one sentence names."""
 PERMUTATIONS = 199
 SPLITS = 30
 
@@ -47,15 +50,8 @@ def class_findings(
     list of Finding
         None where there are no labels on both sides, one class only, or too many to name.
     """
-    known = [
-        [s.label for s in side.samples if s.label is not None] for side in (part.left, part.right)
-    ]
-    enough = all(
-        len(labels) >= LABELLED * len(side.samples)
-        for labels, side in zip(known, (part.left, part.right), strict=True)
-    )
-    classes = set(known[0]) | set(known[1])
-    if not enough or not 2 <= len(classes) <= MOST_CLASSES:
+    classes = _classes(part)
+    if not all(_labelled(part)) or not 2 <= len(classes) <= MOST_CLASSES:
         return []
 
     def compute() -> bytes:
@@ -64,6 +60,44 @@ def class_findings(
 
     stored = remember("classes", encoder, compute)
     return [Finding.model_validate(f) for f in json.loads(stored)]
+
+
+def unmeasured_classes(part: Part) -> Message | None:
+    """Say why labels that are there were not compared, or None where nothing is left out."""
+    classes = _classes(part)
+    if len(classes) < 2:
+        return None
+    for side, enough in zip(("real", "synthetic"), _labelled(part), strict=True):
+        if not enough:
+            return Message(
+                id=f"labels_few_{side}",
+                text=f"The labels were not compared: fewer than {LABELLED:.0%} of the {side} "
+                "samples have one.",
+                params={"least": LABELLED},
+            )
+    if len(classes) <= MOST_CLASSES:
+        return None
+    return Message(
+        id="labels_too_many",
+        text=f"The labels were not compared: there are {len(classes)} classes, more than "
+        f"{MOST_CLASSES}.",
+        params={"n": len(classes), "most": MOST_CLASSES},
+    )
+
+
+def _classes(part: Part) -> set[str]:
+    return {
+        s.label for side in (part.left, part.right) for s in side.samples if s.label is not None
+    }
+
+
+def _labelled(part: Part) -> tuple[bool, bool]:
+    """Whether each side has enough labels to be compared by them."""
+    real, synthetic = (
+        sum(s.label is not None for s in side.samples) >= LABELLED * len(side.samples)
+        for side in (part.left, part.right)
+    )
+    return real, synthetic
 
 
 def _measured(part: Part, encoder: str, policy: Policy, settings: Calibration) -> list[Finding]:
@@ -95,7 +129,7 @@ def _measured(part: Part, encoder: str, policy: Policy, settings: Calibration) -
         seed=policy.seed,
     )
     shares = report.shares
-    worst = [s for s in shares.groups if s.p_adjusted <= policy.alpha]
+    status, message = _shares_said(shares, policy.alpha)
     findings = [
         Finding(
             kind="distribution",
@@ -113,9 +147,9 @@ def _measured(part: Part, encoder: str, policy: Policy, settings: Calibration) -
             p_method="permutation of labels",
             p_adjusted=shares.p_value,
             detected=shares.p_value <= policy.alpha,
-            message=_shares_message(worst[0].label, worst[0].real, worst[0].synthetic)
-            if worst
-            else None,
+            # Distances hardly move when one class of ten is gone: this has to warn of itself.
+            status=status,
+            message=message,
             details={
                 "floor": shares.floor,
                 "floor_q95": shares.floor_q95,
@@ -169,22 +203,81 @@ def _measured(part: Part, encoder: str, policy: Policy, settings: Calibration) -
     return findings
 
 
-def _shares_message(label: str, real: float, synthetic: float) -> Message:
-    way = "rarer" if synthetic < real else "more frequent"
-    return Message(
-        id="label_rarer" if synthetic < real else "label_more_frequent",
-        text=f"Class {label!r} is {way} in the synthetic set: {synthetic:.1%} for {real:.1%}.",
-        params={"slice": f"{CLASS}{label}", "real": real, "synthetic": synthetic},
-    )
+def _shares_said(shares: Shares, alpha: float) -> tuple[Status, Message | None]:
+    """Say what differs most; classes that only one side has are a warning."""
+    real = [g for g in shares.groups if g.n_real]
+    synthetic = [g for g in shares.groups if g.n_synthetic]
+    if shares.p_value <= alpha and len(real) + len(synthetic) == len(shares.groups):
+        names, others = _named([g.label for g in real]), _named([g.label for g in synthetic])
+        return Status.WARN, Message(
+            id="labels_disjoint",
+            text=f"No class is in both sets: {names} in the real one, {others} in the synthetic "
+            "one. Are the labels spelt alike?",
+            params={"real": names, "synthetic": others},
+        )
+    beyond_chance = [g for g in shares.groups if g.p_adjusted <= alpha]
+    missing = [g for g in beyond_chance if not g.n_synthetic]
+    if missing:
+        names = _named([g.label for g in missing])
+        share = sum(g.real for g in missing)
+        return Status.WARN, Message(
+            id="labels_missing",
+            text=f"No synthetic sample is of class {names}; {share:.1%} of the real samples are.",
+            params={"classes": names, "n": len(missing), "share": share},
+        )
+    unknown = [g for g in beyond_chance if not g.n_real]
+    if unknown:
+        names = _named([g.label for g in unknown])
+        share = sum(g.synthetic for g in unknown)
+        return Status.WARN, Message(
+            id="labels_unknown",
+            text=f"No real sample is of class {names}; {share:.1%} of the synthetic samples are.",
+            params={"classes": names, "n": len(unknown), "share": share},
+        )
+    if not beyond_chance:
+        return Status.INFO, None
+    worst = max(beyond_chance, key=lambda g: abs(g.synthetic - g.real))
+    way = "rarer" if worst.synthetic < worst.real else "more frequent"
+    return Status.INFO, Message(
+        id="label_rarer" if worst.synthetic < worst.real else "label_more_frequent",
+        text=f"Class {worst.label!r} is {way} in the synthetic set: {worst.synthetic:.1%}, where "
+        f"the real set has {worst.real:.1%}.",
+        params={
+            "slice": f"{CLASS}{worst.label}", "real": worst.real, "synthetic": worst.synthetic,
+        },
+    )  # fmt: skip
 
 
-def class_messages(findings: Sequence[Finding]) -> list[Message]:
-    """Give the sentences on classes: the one that changed its share, the one with the most gap."""
+def _named(labels: list[str]) -> str:
+    """Name some classes, and count the rest."""
+    shown = ", ".join(repr(label) for label in sorted(labels)[:MOST_NAMED])
+    rest = len(labels) - MOST_NAMED
+    return f"{shown} (+{rest})" if rest > 0 else shown
+
+
+def class_messages(findings: Sequence[Finding], parts: Iterable[Part]) -> list[Message]:
+    """Give the sentences on classes: the one that changed its share, the one with the most gap.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    parts : iterable of Part
+        What was measured: of labels that were not compared, it is said why.
+    """
     said: list[Message] = []
     for f in findings:
-        # Each modality of the same records has the same labels.
-        if f.metric == "label_shares" and f.message is not None and f.message not in said:
+        # A warning is among the reasons. Each modality of the same records has the same labels.
+        if (
+            f.metric == "label_shares"
+            and f.status is Status.INFO
+            and f.message is not None
+            and f.message not in said
+        ):
             said.append(f.message)
+    for part in parts:
+        left_out = unmeasured_classes(part)
+        if left_out is not None and left_out not in said:
+            said.append(left_out)
     found = [f for f in findings if f.slice.startswith(CLASS) and f.detected and f.gap is not None]
     if found:
         worst = max(found, key=lambda f: f.gap or 0.0)

@@ -30,7 +30,7 @@ from evalsuite.data import (
     sample_hash,
     set_fingerprint,
 )
-from evalsuite.errors import DataError
+from evalsuite.errors import DataError, UsageError
 
 
 def picture(number: int = 0) -> bytes:
@@ -398,6 +398,24 @@ def test_metadata_in_split_folders_names_files_beside_itself(tmp_path):
         ("test/a.png", "test", "test-label"),
         ("train/a.png", "train", "train-label"),
     ]
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_metadata_csv_of_spreadsheets_that_do_not_write_commas(tmp_path, mark):
+    fill(tmp_path, "a.png", "b.png")
+    rows = [["file_name", "label"], ["a.png", "3,5"], ["b.png", "4;5"]]
+    with (tmp_path / "metadata.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=mark).writerows(rows)
+    dataset = open_dataset(tmp_path)
+    assert dataset.labels() == {"3,5": 1, "4;5": 1}
+    assert not dataset.problems
+
+
+def test_an_empty_path_is_not_the_working_directory(tmp_path, monkeypatch):
+    """As where a script's variable is not set: the gate would compare whatever lies about."""
+    monkeypatch.chdir(fill(tmp_path, "a.png"))
+    with pytest.raises(UsageError, match="empty"):
+        open_dataset("")
 
 
 def test_class_folders_count_only_if_the_metadata_has_no_labels(tmp_path):

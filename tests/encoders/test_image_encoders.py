@@ -27,7 +27,7 @@ from evalsuite.encoders import (
 )
 from evalsuite.encoders.base import EncoderInfo
 from evalsuite.encoders.image import Preprocessing, thumbnail
-from evalsuite.errors import ModelError
+from evalsuite.errors import ModelError, UsageError
 
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 TOLERANCE = 1e-4
@@ -405,3 +405,9 @@ def test_preprocessing_refuses_other_modes() -> None:
     with pytest.raises(ValueError, match="RGB or L, got CMYK"):
         lite0.PREPROCESSING(Image.new("CMYK", (300, 300)))
     assert isinstance(lite0.PREPROCESSING, Preprocessing)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "cuda:x", "xpu"])
+def test_a_device_that_is_not_here_is_refused_in_words(device):
+    with pytest.raises(UsageError, match="device"):
+        load_encoder(device=device, backend="torch")

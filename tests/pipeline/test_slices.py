@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
 from evalsuite.encoders import FeatureCache
+from evalsuite.gate.findings import GateResult, Status
+from evalsuite.gate.policy import parse_policy
 from evalsuite.pipeline.demo import cells, write_folder
 from evalsuite.pipeline.run import Run, run_gate
 from evalsuite.report import redact_result, render_html
+from evalsuite.report.i18n import Translator
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +77,59 @@ def test_the_page_shows_the_classes(run: Run) -> None:
     assert "クラスごと" in page
     hidden = redact_result(run.result)
     assert {f.slice for f in hidden.findings} == {f.slice for f in run.result.findings}
+
+
+def gated(folder: Path, real: list[str | None], synthetic: list[str | None]) -> GateResult:
+    """Gate noise against noise, under labels, on raw statistics of the pictures."""
+    rng = np.random.default_rng(0)
+    for name, labels in (("real", real), ("synthetic", synthetic)):
+        for i, label in enumerate(labels):
+            path = folder / name / (label or "") / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return run_gate(
+        folder / "real",
+        folder / "synthetic",
+        policy=parse_policy(
+            "calibration: {splits: 20, permutations: 99, costly_permutations: 99}\n"
+            "rules: [{metric: frechet_distance, tolerance: 9}]"
+        ),
+        cache=None,
+        progress=False,
+    ).result
+
+
+def test_a_class_that_is_missing_warns_although_no_distance_moves(tmp_path: Path) -> None:
+    classes = ["a", "b", "c"]
+    result = gated(
+        tmp_path, [classes[i % 3] for i in range(60)], [classes[i % 2] for i in range(60)]
+    )
+    assert result.verdict is Status.WARN
+    (reason,) = result.reasons
+    assert reason.message.id == "labels_missing"
+    assert reason.message.params["classes"] == "'c'"
+    assert reason.message.params["share"] == pytest.approx(1 / 3)
+    assert all(m.id != "labels_missing" for m in result.explanations)  # said once
+    for lang in ("en", "ja"):
+        assert "'c'" in Translator(lang).message(reason.message)
+
+
+def test_classes_that_are_spelt_differently_warn(tmp_path: Path) -> None:
+    """``0`` and ``00``: every sample of the synthetic set has a class that nobody knows."""
+    result = gated(tmp_path, [f"{i % 2}" for i in range(40)], [f"0{i % 2}" for i in range(40)])
+    (reason,) = result.reasons
+    assert (reason.status, reason.message.id) == (Status.WARN, "labels_disjoint")
+    assert "'0', '1'" in reason.message.text
+    assert "'00', '01'" in reason.message.text
+
+
+def test_labels_that_are_not_compared_are_said(tmp_path: Path) -> None:
+    result = gated(tmp_path / "one", [f"{i % 2}" for i in range(40)], [None] * 40)
+    assert [m.id for m in result.explanations if m.id.startswith("labels")] == [
+        "labels_few_synthetic"
+    ]
+    many = [f"{i % 60}" for i in range(60)]
+    result = gated(tmp_path / "many", many, many)
+    assert [m.id for m in result.explanations if m.id.startswith("labels")] == ["labels_too_many"]
+    result = gated(tmp_path / "none", [None] * 40, [None] * 40)
+    assert not [m for m in result.explanations if m.id.startswith("labels")]
