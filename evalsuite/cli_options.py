@@ -21,7 +21,9 @@ PolicyFile = Annotated[
     str | None, typer.Option("--policy", help="Policy file; without it the default policy.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="In place of the policy's.")]
-Lang = Annotated[Language, typer.Option("--lang", help="Language that the page opens in.")]
+Lang = Annotated[
+    Language, typer.Option("--lang", help="Language that the page opens in, and of Markdown.")
+]
 Redact = Annotated[
     bool, typer.Option("--redact", help="Leave private media and names out of the outputs.")
 ]

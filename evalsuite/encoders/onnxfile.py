@@ -264,17 +264,8 @@ def load_onnx_sound(path: Path, cache: FeatureCache | None) -> Embedder[DecodedA
 def load_onnx_pictures(path: Path, cache: FeatureCache | None) -> ImageEncoder:
     """Find an encoder of images; its graph is hashed now, and loaded when first used.
 
-    Parameters
-    ----------
-    path : Path
-        Of the graph; ``<path>.json`` is a :class:`PictureFile`.
-    cache : FeatureCache, optional
-        Where the width of its features is kept: to know it, the graph must run once.
-
-    Raises
-    ------
-    ModelError
-        If a file is missing or not valid, or the graph does not take what its description says.
+    Parameters, errors: as :func:`load_onnx_sound`, with a :class:`PictureFile` as its
+    description.
     """
     from .image import Preprocessing
 

@@ -92,6 +92,9 @@ class Message(Value):
     text: str
     params: dict[str, str | int | float | None] = Field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return self.text
+
 
 class Waived(Value):
     """The waiver that lets a finding pass as a warning, and what it was without."""

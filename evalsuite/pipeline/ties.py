@@ -132,19 +132,12 @@ class ImageText:
         real, synthetic = pairs["real"], pairs["synthetic"]
         n = (len(real), len(synthetic))
         name = "consistency_gap"
+        where: dict[str, Any] = {
+            "kind": "tie", "modality": "image+text", "metric": name,
+            "encoder": self.info.id, "n_real": n[0], "n_synthetic": n[1],
+        }  # fmt: skip
         if min(n) < policy.min_samples:
-            return [
-                Finding(
-                    kind="tie",
-                    modality="image+text",
-                    metric=name,
-                    encoder=self.info.id,
-                    value=None,
-                    n_real=n[0],
-                    n_synthetic=n[1],
-                    n_required=policy.min_samples,
-                )
-            ], []
+            return [Finding(**where, value=None, n_required=policy.min_samples)], []
         features = {
             role: self.features(sides[role], parts["image"].side(role), pairs[role], cache)
             for role in sides
@@ -219,15 +212,10 @@ class ImageText:
             ).model_copy(update={"details": details})
             return [finding, *recall], []
         finding = Finding(
-            kind="tie",
-            modality="image+text",
-            metric=name,
-            encoder=self.info.id,
+            **where,
             value=details["mean_synthetic"],
             unit="score",
             higher_is_better=True,
-            n_real=n[0],
-            n_synthetic=n[1],
             gap=gap.relative,
             gap_ci=Interval.of(gap.relative_interval),
             gap_unit="share of pairs mismatched",

@@ -13,7 +13,7 @@ from .i18n import catalogue
 from .text import clean, number, p_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..gate.findings import (
         EmbeddingMap,
@@ -547,6 +547,40 @@ def _rank_within(sides: str) -> list[int]:
     return ranks
 
 
+@dataclass(slots=True)
+class _Media:
+    """Pictures or recordings as data URIs: each is in the page once, as many as the budget holds.
+
+    Called with a sample, it gives the place of its URI; None where it has none, or none more fits.
+    """
+
+    data: Mapping[tuple[str, str], bytes]
+    type_of: Callable[[bytes], str | None]
+    budget: int
+    largest: float = math.inf
+    uris: list[str] = field(default_factory=list)
+    places: dict[tuple[str, str], int | None] = field(default_factory=dict)
+
+    def __call__(self, key: tuple[str, str] | None) -> int | None:
+        if key is None or key not in self.data:
+            return None
+        if key not in self.places:
+            content = self.data[key]
+            cost = 4 * len(content) // 3 + 40
+            fits = len(content) <= self.largest and cost <= self.budget
+            self.places[key] = None
+            if self.type_of(content) and fits:
+                self.budget -= cost
+                self.places[key] = len(self.uris)
+                self.uris.append(data_uri(content))
+        return self.places[key]
+
+    def note(self, kind: str) -> list[Note]:
+        """Say how many are left out."""
+        shown, total = len(self.uris), len(self.places)
+        return [(kind, {"shown": shown, "total": total})] if shown < total else []
+
+
 def embed_thumbnails(
     maps: list[dict[str, Any]],
     galleries: list[dict[str, Any]],
@@ -558,27 +592,7 @@ def embed_thumbnails(
 
     The galleries come first; then, of every map in turn, the points that stand out, then the rest.
     """
-    uris: list[str] = []
-    place: dict[tuple[str, str], int | None] = {}
-    spent = wanted = 0
-
-    def embed(key: tuple[str, str] | None) -> int | None:
-        nonlocal spent, wanted
-        if key is None:
-            return None
-        if key not in place:
-            place[key] = None
-            data = thumbnails.get(key)
-            if data is not None:
-                wanted += 1
-                kind = _media_type(data)
-                cost = 4 * len(data) // 3 + 40
-                if kind and len(data) <= THUMBNAIL_BYTES and spent + cost <= budget:
-                    spent += cost
-                    place[key] = len(uris)
-                    uris.append(data_uri(data))
-        return place[key]
-
+    embed = _Media(thumbnails, _media_type, budget, largest=THUMBNAIL_BYTES)
     for gallery in galleries:
         for item in gallery["items"]:
             item["thumb"] = embed(item["key"])
@@ -588,9 +602,8 @@ def embed_thumbnails(
         order = sorted(range(len(rank)), key=lambda i: (view["covered"][i] != 0, rank[i]))
         thumbs = dict(zip(order, (embed(view["keys"][i]) for i in order), strict=True))
         view["thumb"] = [thumbs[i] for i in range(len(order))]
-    if len(uris) < wanted:
-        notes.append(("note.thumbnails", {"shown": len(uris), "total": wanted}))
-    return uris
+    notes += embed.note("note.thumbnails")
+    return embed.uris
 
 
 def embed_clips(
@@ -604,34 +617,15 @@ def embed_clips(
 
     The keys of the samples are taken out of both: nothing needs them afterwards.
     """
-    uris: list[str] = []
-    place: dict[tuple[str, str], int | None] = {}
-    spent = wanted = 0
-
-    def embed(key: tuple[str, str] | None) -> int | None:
-        nonlocal spent, wanted
-        if key is None or key not in clips:
-            return None
-        if key not in place:
-            place[key] = None
-            wanted += 1
-            kind = _sound_type(clips[key])
-            cost = 4 * len(clips[key]) // 3 + 40
-            if kind and spent + cost <= budget:
-                spent += cost
-                place[key] = len(uris)
-                uris.append(data_uri(clips[key]))
-        return place[key]
-
+    embed = _Media(clips, _sound_type, budget)
     for gallery in galleries:
         for item in gallery["items"]:
             item["clip"] = embed(item.pop("key"))
             item["partner_clip"] = embed(item.pop("partner_key"))
     for view in maps:
         view["clip"] = [embed(key) for key in view.pop("keys")]
-    if len(uris) < wanted:
-        notes.append(("note.clips", {"shown": len(uris), "total": wanted}))
-    return uris
+    notes += embed.note("note.clips")
+    return embed.uris
 
 
 def waiver_view(waiver: Waived) -> dict[str, str]:

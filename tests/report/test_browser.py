@@ -336,17 +336,15 @@ def test_the_language_can_be_switched(chromium: Any, reports: Any) -> None:
 def test_every_section_switches_its_language(chromium: Any, reports: Any) -> None:
     """Once two functions of the script had one name, and the switch ended in an error."""
     _, file = reports("fail", labelled=True)
-    shown = {}
+    keys = ("gaps", "nulls", "power", "attributes", "learning", "chain", "map", "galleries")
     with opened(chromium, file) as view:
         for lang in ("ja", "en", "ja"):
             view.page.click(f"[data-lang={lang}]")
-            table = catalogue(lang)
-            for key in ("nulls.title", "power.title", "learning.title", "chain.title",
-                        "slices.title", "map.title", "galleries.title"):  # fmt: skip
-                assert view.page.locator(f"h2:text-is('{table[key]}')").count() == 1, key
-            text = view.page.evaluate("document.querySelector('main').innerText")
-            assert shown.setdefault(lang, text) == text
-    assert shown["ja"] != shown["en"]
+            titles = view.page.locator("h2").all_inner_texts()
+            assert {catalogue(lang)[f"{key}.title"] for key in keys} <= set(titles)
+            # The figures too: their axes are the last that the switch draws anew.
+            axis = "document.getElementById('plot-power').layout.xaxis.title.text"
+            assert view.page.evaluate(axis) == catalogue(lang)["power.axis.n"]
 
 
 def test_python_and_the_page_write_the_same_text(chromium: Any, reports: Any) -> None:
