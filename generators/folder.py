@@ -479,7 +479,7 @@ def _claimed(out: Path, job: _Row) -> Iterator[IO[str]]:
         changed = sorted(k for k in job if found.get(k) != job[k])
         raise UsageError(
             f"{out} was made with another {' and '.join(changed)}: name a new folder, or run it "
-            f"as before: {to_json(found)}"
+            f"as before: {json.dumps(found, sort_keys=True)[:2000]}"
         )
     with (state / "journal.jsonl").open("a", encoding="utf-8") as journal:
         _lock(journal, out)

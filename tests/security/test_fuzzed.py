@@ -171,6 +171,16 @@ def test_a_damaged_state_of_generate_is_named(name: str, content: str, tmp_path:
         generate_folder(recipe.operation(), items, tmp_path, seed=7)
 
 
+def test_a_state_of_generate_with_impossible_numbers_is_another_run(tmp_path: Path) -> None:
+    recipe = parse_recipe("{version: 1, seed: 7, steps: [corrupt: {kind: fog}]}")
+    items = [Item("a", Image.new("L", (8, 8), 99), None)]
+    generate_folder(recipe.operation(), items, tmp_path, seed=7)
+    file = tmp_path / ".evalsuite" / "job.json"
+    file.write_text(file.read_text().replace(": 7", ": NaN"))
+    with pytest.raises(UsageError, match="made with another seed"):
+        generate_folder(recipe.operation(), items, tmp_path, seed=7)
+
+
 def test_a_damaged_search_is_named(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(DEEP)
     with pytest.raises(UsageError, match="is damaged"):
