@@ -72,7 +72,8 @@ UNMEASURED = {
 """Why the study of record has no figures of a metric."""
 NOTES = {
     "drift_tests": "Of several columns (the readable properties) the study takes the one that "
-    "drifted most; of the categories, the class labels.",
+    "drifted most: one that hardly varies in real data, as the mean offset of a recording, drifts "
+    "by many of its standard deviations at a touch. Of categories it takes the class labels.",
     "utility_tests": "The study uses the nearest-neighbour probe.",
     "feature_likelihood_divergence": "With as few samples as here the baseline that is taken off "
     "can be enormous, where half of the training data leaves a sample far from all others.",
@@ -188,12 +189,12 @@ def prose(text: str) -> str:
 def short(value: float) -> str:
     """Give a number in at most seven characters, for an axis."""
     size = abs(value)
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= limit:
-            return f"{value / (1e3 if unit == 'k' else limit):.3g}{unit}".replace("-", "−")
+            return f"{value / limit:.3g}{unit}".replace("-", "−")
     if size and size < 0.001:
         return f"{value:.0e}".replace("e-0", "e-").replace("-", "−")
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value:.{2 if size < 1 else 3}g}".replace("-", "−")
 
 
 def percent(share: float) -> str:
@@ -244,6 +245,19 @@ def _imports(call: str) -> list[str]:
     return sorted(names & set(evalsuite.metrics.__all__))
 
 
+def _code(call: str) -> list[str]:
+    """Give the lines of Python that make the number: short enough to be read without scrolling."""
+    node: Any = ast.parse(call, mode="eval").body
+    while not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    if len(call) <= 60:
+        return [f"value = float({call})"]
+    arguments = [*node.args, *node.keywords]
+    parts = [f"    {ast.get_source_segment(call, argument)}," for argument in arguments]
+    rest = call[node.end_col_offset :]
+    return [f"found = {node.func.id}(", *parts, ")", f"value = float(found{rest})"]
+
+
 def _range(info: MetricInfo) -> str:
     low = "−∞" if info.low is None else f"{info.low:g}".replace("-", "−")
     high = "∞" if info.high is None else f"{info.high:g}"
@@ -271,7 +285,7 @@ def group(info: MetricInfo) -> str:
 
 # ---- curves --------------------------------------------------------------------------------------
 
-LEFT, TOP, WIDTH, HEIGHT = 44.0, 8.0, 150.0, 84.0
+LEFT, TOP, WIDTH, HEIGHT = 54.0, 8.0, 144.0, 84.0
 """Where the plot stands in a panel, and its size, in units of the drawing."""
 
 
@@ -307,11 +321,11 @@ def panel(curve: Curve, name: str) -> str:
         for level, mean, *_ in curve.points
     ]
     parts += [f'<circle class="{kind}" cx="{a:.1f}" cy="{b:.1f}" r="3.2"/>' for kind, a, b in dots]
-    for value, where in ((high, TOP + 8), (low, bottom)):
+    for value, where in ((high, TOP + 9), (low, bottom)):
         parts.append(f'<text x="{LEFT - 4:g}" y="{where:g}" class="end">{short(value)}</text>')
     ticks = TICKS.get(curve.family, tuple(str(i) for i in range(last + 1)))
     parts += [
-        f'<text x="{x(level):.1f}" y="{bottom + 14:g}" class="middle">{ticks[level]}</text>'
+        f'<text x="{x(level):.1f}" y="{bottom + 15:g}" class="middle">{ticks[level]}</text>'
         for level in range(last + 1)
     ]
     seen_at = [level for level in sorted(curve.found) if curve.found[level] >= FOUND]
@@ -323,7 +337,7 @@ def panel(curve: Curve, name: str) -> str:
     words = html.escape(told)
     return (
         f"<figure><figcaption>{html.escape(name)}</figcaption>"
-        f'<svg role="img" viewBox="0 0 202 110" aria-label="{words}"><title>{words}</title>'
+        f'<svg role="img" viewBox="0 0 206 112" aria-label="{words}"><title>{words}</title>'
         f"{''.join(parts)}</svg></figure>"
     )
 
@@ -333,7 +347,9 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _grid(curves: Sequence[Curve], *, name_sets: bool) -> str:
-    drawn = [panel(c, _set(c) if name_sets else c.label) for c in curves]
+    # "n = 50" stays on one line.
+    named = [_set(c).replace(" = ", "\u00a0=\u00a0") if name_sets else c.label for c in curves]
+    drawn = [panel(c, name) for c, name in zip(curves, named, strict=True)]
     return '<div class="metric-curves" data-search-exclude>' + "".join(drawn) + "</div>"
 
 
@@ -342,6 +358,16 @@ def _set(curve: Curve) -> str:
     # A source that has its encoder in its name says it once.
     source = curve.source.removesuffix(f" {curve.encoder}")
     return f"{source}{by}, n = {curve.n}"
+
+
+def _by_family(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    """Part by family, that first of which most is found: what the metric is for."""
+    found: dict[str, list[Curve]] = {family: [] for family in FAMILIES}
+    for c in curves:
+        found[c.family].append(c)
+    parts = [(len(missed(mine)) / len(mine), family) for family, mine in found.items() if mine]
+    order = sorted(parts, key=lambda part: part[0])
+    return {family: found[family] for _, family in order}
 
 
 def _by_set(curves: Iterable[Curve]) -> dict[tuple[str, str, int], list[Curve]]:
@@ -360,11 +386,8 @@ def _single(curves: Sequence[Curve]) -> bool:
 def _drawn(curves: Sequence[Curve]) -> list[str]:
     """Give the section of the curves: a drawing for each family of damages."""
     lines: list[str] = []
-    for family, axis in FAMILIES.items():
-        mine = [c for c in curves if c.family == family]
-        if not mine:
-            continue
-        lines += [f"### {family.capitalize()}", "", f"Across: {axis}.", ""]
+    for family, mine in _by_family(curves).items():
+        lines += [f"### {family.capitalize()}", "", f"Across: {FAMILIES[family]}.", ""]
         sets = _by_set(mine)
         if _single(mine):
             lines += [_grid([c for damages in sets.values() for c in damages], name_sets=True), ""]
@@ -374,7 +397,8 @@ def _drawn(curves: Sequence[Curve]) -> list[str]:
             drawing = _grid(damages, name_sets=False)
             if i:
                 lines += [
-                    f"<details><summary>{html.escape(head)}</summary>{drawing}</details>", "",
+                    f'<details class="metric-more"><summary>{html.escape(head)}</summary>{drawing}'
+                    "</details>", "",
                 ]  # fmt: skip
             else:
                 lines += [f"{safe(head)}:", "", drawing, ""]
@@ -391,12 +415,13 @@ def _draws(curves: Sequence[Curve]) -> str:
 # ---- blind spots ---------------------------------------------------------------------------------
 
 
-def _listed(some: Sequence[Curve], of: int, name: Any, number: Any) -> str:
-    """Name curves with a number each; all of them, if they are alike, are only counted."""
-    numbers = sorted({number(c) for c in some})
-    if len(some) == of > 1 and len(numbers) == 1:
-        return f"all ({numbers[0]})"
-    return "; ".join(f"{safe(name(c))} ({number(c)})" for c in some) or "–"
+def _listed(some: Sequence[Curve], of: int, name: Any, value: Any, show: Any) -> str:
+    """Name curves with a number each, or all of them with the span of their numbers."""
+    if len(some) == of > 1:
+        numbers = [value(c) for c in some]
+        least, most = show(min(numbers)), show(max(numbers))
+        return f"all ({least})" if least == most else f"all ({least} to {most})"
+    return "; ".join(f"{safe(name(c))} ({show(value(c))})" for c in some) or "–"
 
 
 def missed(curves: Iterable[Curve]) -> list[Curve]:
@@ -409,8 +434,8 @@ def misranked(curves: Iterable[Curve]) -> list[Curve]:
     return [c for c in curves if c.tau < RANKED]
 
 
-def _tau(curve: Curve) -> str:
-    return f"{curve.tau:.2f}".replace("-", "−")
+def _tau(tau: float) -> str:
+    return f"{tau:.2f}".replace("-", "−")
 
 
 def _blind(curves: Sequence[Curve]) -> list[str]:
@@ -420,8 +445,7 @@ def _blind(curves: Sequence[Curve]) -> list[str]:
         "(tau) |",
         "|---|---|--:|---|---|",
     ]
-    for family in FAMILIES:
-        mine = [c for c in curves if c.family == family]
+    for family, mine in _by_family(curves).items():
         sets, single = _by_set(mine), _single(mine)
         rows = [[c for damages in sets.values() for c in damages]] if single else sets.values()
         for damages in (row for row in rows if row):
@@ -431,12 +455,12 @@ def _blind(curves: Sequence[Curve]) -> list[str]:
             where = f"{places} sets" if single and places > 1 else safe(_set(damages[0]))
             lines.append(
                 f"| {family} | {where} | {places - len(lost)} of {places} | "
-                f"{_listed(lost, places, name, lambda c: percent(c.strongest))} | "
-                f"{_listed(misranked(damages), places, name, _tau)} |"
+                f"{_listed(lost, places, name, lambda c: c.strongest, percent)} | "
+                f"{_listed(misranked(damages), places, name, lambda c: c.tau, _tau)} |"
             )
     turned = [c for c in curves if c.tau <= TURNED]
     if turned:
-        told = ", ".join(f"{safe(c.label)} ({safe(_set(c))}: {_tau(c)})" for c in turned)
+        told = ", ".join(f"{safe(c.label)} ({safe(_set(c))}: {_tau(c.tau)})" for c in turned)
         lines += [
             "",
             f"**Worse sets look better to it** (tau at or under {TURNED:g}): {told}. A gate needs "
@@ -497,14 +521,16 @@ def page(info: MetricInfo, curves: Sequence[Curve], judged: Sequence[Row]) -> st
     lines = [
         f"# {safe(title(info.name))}",
         "",
-        f"| `{info.name}` | {prose(info.question)} |",
+        prose(info.question),
+        "",
+        f"| Name | `{info.name}` |",
         "|---|---|",
         *(f"| {head} | {text} |" for head, text in facts.items()),
         "",
         "```python",
         f"from evalsuite.metrics import {', '.join(_imports(info.call))}",
         "",
-        f"value = float({info.call})",
+        *_code(info.call),
         "```",
         "",
         f"All arguments: [`{info.function}`](../reference.md#{anchor}).",
@@ -517,8 +543,9 @@ def page(info: MetricInfo, curves: Sequence[Curve], judged: Sequence[Row]) -> st
             "Real data that was damaged in known steps, from the [study of record]"
             "(../../results/record/README.md). Line: mean of the draws; shade around it: least "
             "and most; grey: the middle 90 % of 40 pairs of real sets of the same size; filled "
-            f"dot: told from them (p < 0.05) in {percent(FOUND)} of the draws. Each drawing has "
-            "its own scale; the values are in [curves.csv](../../results/record/curves.csv).",
+            f"dot: worse than 39 of the 40 in {percent(FOUND)} of the draws (p < 0.05). Each "
+            "drawing has its own scale; the values are in "
+            "[curves.csv](../../results/record/curves.csv).",
             "",
         ]
         notes = [NOTES[k] for k in (info.function, info.name) if k in NOTES]
@@ -534,9 +561,15 @@ def page(info: MetricInfo, curves: Sequence[Curve], judged: Sequence[Row]) -> st
     return "\n".join(lines)
 
 
-def _share_found(curves: Sequence[Curve], family: str) -> str:
-    mine = [c for c in curves if c.family == family]
-    return f"{len(mine) - len(missed(mine))} of {len(mine)}" if mine else "–"
+def _shares_found(curves: Sequence[Curve]) -> tuple[list[str], list[str]]:
+    """Give the families of which at least half is found, and the others, with how many are."""
+    sees: list[str] = []
+    misses: list[str] = []
+    for family, mine in _by_family(curves).items():
+        count = len(mine) - len(missed(mine))
+        told = f"{family} {count} of {len(mine)}"
+        (sees if 2 * count >= len(mine) else misses).append(told)
+    return sees, misses
 
 
 def index(metrics: Sequence[MetricInfo], curves: Mapping[str, Sequence[Curve]]) -> str:
@@ -544,29 +577,26 @@ def index(metrics: Sequence[MetricInfo], curves: Mapping[str, Sequence[Curve]]) 
     lines = [
         "# Each metric",
         "",
-        "What each metric sees and misses, as the [study of record](../../results/record/README.md)"
-        " shows: of how many known damages it tells the strongest level from real sets (p < 0.05 "
-        f"in {percent(FOUND)} of the draws), over all sets and encoders that were tried. A metric "
-        "that finds everything is not the best one: one that is made to see copies should not "
-        "answer to noise. How they are chosen and called: [metrics](../metrics.md).",
+        "What each metric sees and misses. *15 of 15*: of how many known damages, over all sets "
+        "and encoders of the [study of record](../../results/record/README.md), it tells the "
+        f"strongest level from real sets (p < 0.05 in {percent(FOUND)} of the draws); most sets "
+        "are of 30 to 200 samples, and larger ones show more. To find everything is no aim: what "
+        "is made to see copies should not answer to noise. How metrics are chosen and called: "
+        "[metrics](../metrics.md).",
         "",
     ]
     for heading in GROUPS:
         mine = [info for info in metrics if group(info) == heading]
         if not mine:
             continue
-        lines += [
-            f"## {heading}",
-            "",
-            "| metric | answers | " + " | ".join(FAMILIES) + " | cannot see |",
-            "|---|---|" + "--:|" * len(FAMILIES) + "---|",
-        ]
+        lines += [f"## {heading}", "", "| metric | sees | misses |", "|---|---|---|"]
         for info in mine:
             own = curves.get(info.name, ())
-            cells = " | ".join(_share_found(own, family) for family in FAMILIES)
+            sees, misses = _shares_found(own)
+            shown = "; ".join(sees) or ("–" if own else "not in the study")
             lines.append(
-                f"| [{safe(title(info.name))}]({slug(info)}.md) | {prose(info.question)} | {cells} "
-                f"| {prose(info.blind_to)} |"
+                f"| [{safe(title(info.name))}]({slug(info)}.md)<br>{prose(info.question)} | "
+                f"{shown} | {'; '.join([*misses, prose(info.blind_to)])} |"
             )
         lines.append("")
     return "\n".join(lines)
