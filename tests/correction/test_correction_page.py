@@ -7,17 +7,22 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from evalsuite.correct import Comparison, CorrectionResult, Drifted, LabelsKept, Measured, TieChange
-from evalsuite.correct.examples import Preview
+from evalsuite.correct.examples import Preview, changed, left_out
 from evalsuite.correct.report import render_correction, write_correction
 from evalsuite.correct.result import said
+from evalsuite.data import open_dataset
 from evalsuite.gate.findings import Message
+from evalsuite.generators import Audio, Identity, generate_folder, items_of
+from evalsuite.generators.correction.audio import MatchLoudness
 from evalsuite.generators.correction.base import correction_names
 from evalsuite.generators.recipe import parse_recipe
 from evalsuite.generators.selection.subset import Selected, Shape
@@ -26,8 +31,8 @@ from evalsuite.report.i18n import Translator, catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+SPEECH = Path(__file__).parents[1] / "data" / "speech"
 PHONE = {"width": 390, "height": 844}
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"></script><script>document.title=1</script>"
 
@@ -120,6 +125,37 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "correction.html"
 
 
+def test_recordings_and_texts_are_shown_before_and_after(tmp_path: Path) -> None:
+    spoken = items_of(open_dataset(SPEECH))[:3]
+    quiet = [
+        replace(i, audio=Audio(0.1 * i.value("audio").samples, i.value("audio").rate), text=None)
+        for i in spoken
+    ]
+    generate_folder(Identity("audio"), quiet, tmp_path / "quiet", seed=0)
+    made = open_dataset(tmp_path / "quiet")
+    loud = MatchLoudness(-40.0, 1.0, -20.0, 1.0)
+    generate_folder(loud, items_of(made), tmp_path / "loud", seed=0)
+    after = open_dataset(tmp_path / "loud")
+    pairs = changed(made, after, "audio")
+    assert len(pairs) == 3
+    for before, louder in pairs:
+        assert louder.name.startswith(before.name)
+        assert before.picture is not None
+        assert before.picture.startswith(b"\x89PNG")
+        levels = [
+            float(np.abs(soundfile.read(io.BytesIO(p.clip or b""))[0]).max())
+            for p in (before, louder)
+        ]
+        assert levels[1] > 2 * levels[0]
+    (only,) = left_out(after, [after.samples[1]], "audio")
+    assert only.name == after.samples[1].id
+    (tmp_path / "t.jsonl").write_text('{"id": "a", "text": "a cup"}\n{"id": "b", "text": "tea"}\n')
+    texts = open_dataset(tmp_path / "t.jsonl")
+    assert [(a.text, b.text) for a, b in changed(texts, texts, "text")] == [
+        ("a cup", "a cup"), ("tea", "tea")
+    ]  # fmt: skip
+
+
 def test_every_sentence_of_a_correction_is_in_both_languages() -> None:
     """Whatever is said of it has a text: names of corrections, refusals, reasons."""
     from evalsuite.correct import SELECTIONS
@@ -131,7 +167,6 @@ def test_every_sentence_of_a_correction_is_in_both_languages() -> None:
 
 def test_every_refusal_is_translated() -> None:
     import ast
-    from pathlib import Path
 
     from evalsuite.generators.correction import base
 
