@@ -45,6 +45,7 @@ REJECTED = {
     "指標 (metric)": "メトリク",
     "属性 (attribute)": "アトリビュート",
     "校正 (calibration)": "較正|キャリブレーション",
+    "パレート最適 (on the front)": "最前線|パレートフロント",
     "検証用 (second look)": "第二の視点|セカンドルック",
     "half-width brackets and colons": "[（）：]",
     "~ between numbers": "〜",
