@@ -95,8 +95,12 @@ class Shift:
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:
-    mean = math.fsum(values) / len(values)
-    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
+    largest = max(map(abs, values))
+    unit = largest if largest > 1e100 else 1.0  # their squares would be beyond all floats
+    scaled = [v / unit for v in values]
+    mean = math.fsum(scaled) / len(scaled)
+    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in scaled) / len(scaled))
+    return mean * unit, spread * unit
 
 
 def shifts(result: GateResult) -> list[Shift]:

@@ -36,6 +36,7 @@ from evalsuite.generators.record import Record
 from evalsuite.history.report import write_history
 from evalsuite.history.store import History
 from evalsuite.hosts import Cut, Server
+from evalsuite.report import render_html, render_junit, render_markdown
 from evalsuite.study.design import new_study, read_key
 from evalsuite.tune import Knob, _same_job
 
@@ -276,6 +277,16 @@ def test_an_answer_that_is_no_bytes_is_refused(tmp_path: Path) -> None:
             database.execute("UPDATE answers SET body = 'text'")
         with pytest.raises(DataError, match="damaged at k"):
             journal.get("k")
+
+
+def test_a_result_with_values_at_the_end_of_all_floats_is_shown() -> None:
+    result = GateResult.model_validate_json(_small_result())
+    for real, synthetic in (((1e308, -1e308, 0.5), (1.0, 2.0)), ((1e308, 1e308), (-1e308, 0.0))):
+        odd = result.model_copy(
+            update={"attributes": {"brightness": {"real": real, "synthetic": synthetic}}}
+        )
+        for form in (render_html, render_markdown, render_junit):
+            assert "brightness" in form(odd) or form is not render_html
 
 
 # --- what is typed --------------------------------------------------------------------------------
