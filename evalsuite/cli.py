@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,9 +101,11 @@ def _say(result: GateResult, out: Path) -> None:
     for message in result.explanations[:SHOWN_REASONS]:
         typer.echo(f"  seen: {clean(message.text, 600)}")
     for data in (result.real, result.synthetic):
+        kinds = ", ".join(f"{n} {kind}" for kind, n in data.problems.items())
         if data.n_used < data.n_found:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in data.problems.items())
             typer.echo(f"  {data.role}: {data.n_used} of {data.n_found} samples used ({kinds})")
+        elif kinds:  # no sample is lost, but labels may be, or a partner
+            typer.echo(f"  {data.role}: all {data.n_found} samples used, with notes ({kinds})")
     typer.echo(f"report: {out / 'report.html'}")
 
 
@@ -308,7 +311,8 @@ def metrics() -> None:
     """List every metric: direction, range, unit, smallest n, source."""
     from .metrics import list_metrics
 
-    typer.echo(list_metrics().to_string(index=False))
+    longer = ["question", "formula", "call", "p_value"]  # what a line has no room for
+    typer.echo(list_metrics().drop(columns=longer).to_string(index=False))
 
 
 @models_app.command("list")
@@ -366,7 +370,9 @@ def main() -> None:
     except Exception as error:
         said = ran_out(error)  # wherever it happened, and whichever library said it
         if said is None:
-            raise
+            # Python's own exit code would be 1: to a CI server, data that failed.
+            traceback.print_exc()
+            said = "this is a fault of evalsuite, please report it with the lines above"
         typer.echo(f"error: {said}", err=True)
         sys.exit(EvalsuiteError.exit_code)
 

@@ -14,6 +14,7 @@ The worst rule is the verdict: error, then fail, inconclusive, warn, pass.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from .findings import WORST_FIRST, Finding, Message, Reason, Status
@@ -74,10 +75,11 @@ def _matches(rule: Rule, finding: Finding) -> bool:
 
 
 def _judge_one(
-    finding: Finding, rule: Rule, policy: Policy, several: bool
+    finding: Finding, rule: Rule, policy: Policy, several: bool, encoders: bool
 ) -> tuple[Status, Message]:
     gap, ci = finding.gap, finding.gap_ci
     where = [finding.modality] if several else []
+    where += [finding.encoder] if encoders and finding.encoder else []
     where += [finding.slice] if finding.slice != "all" else []
     params: dict[str, str | int | float | None] = {
         "metric": finding.metric,
@@ -183,6 +185,13 @@ def judge(
     reasons: list[Reason] = []
     used: set[int] = set()
     several = len({f.modality for f in findings}) > 1
+    # One number for each encoder: without its name they would contradict each other.
+    named = Counter(
+        (modality, metric, place)
+        for modality, metric, place, _ in {
+            (f.modality, f.metric, f.slice, f.encoder) for f in findings
+        }
+    )
     for finding in findings:
         rules = [(i, rule) for i, rule in enumerate(policy.rules) if _matches(rule, finding)]
         if not rules:
@@ -201,7 +210,8 @@ def judge(
         used.update(i for i, _ in rules)
         worst: tuple[Status, Message, Rule] | None = None
         for _, rule in rules:
-            status, message = _judge_one(finding, rule, policy, several)
+            encoders = named[finding.modality, finding.metric, finding.slice] > 1
+            status, message = _judge_one(finding, rule, policy, several, encoders)
             if worst is None or WORST_FIRST.index(status) < WORST_FIRST.index(worst[0]):
                 worst = (status, message, rule)
         if worst is None:  # cannot be: `rules` is not empty

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ModelError, UsageError
 from ..gate.findings import (
+    DatasetSummary,
     EmbeddingMap,
     Finding,
     Gallery,
@@ -38,6 +39,7 @@ GALLERY_ITEMS = 24
 GALLERY_TEXT = 400
 MAP_TEXT = 160
 ATTRIBUTE_VALUES = 1000
+MOST_NOTES = 3
 NOTABLE_EFFECT = 0.2
 """An attribute's drift is worth a sentence from a fifth of the real standard deviation on."""
 
@@ -115,7 +117,7 @@ def drifted_attributes(
                 gap_ci=Interval(
                     low=ci.low * small, high=ci.high * small, level=ci.level, method=ci.method
                 ),
-                gap_unit="real standard deviations",
+                gap_unit=f"{'real' if drift.scale_of == 'real' else 'pooled'} standard deviations",
                 p_value=drift.ks_p,
                 p_method=f"Kolmogorov-Smirnov, {drift.ks_method}",
                 details={
@@ -166,6 +168,10 @@ def _effect(finding: Finding) -> float:
     return float(finding.details["effect"])
 
 
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 10_000 else f"{x:.4g}"
+
+
 def _attribute_message(finding: Finding, detected: bool) -> Message:
     shift = finding.gap or 0.0
     params: dict[str, str | int | float | None] = {
@@ -183,6 +189,15 @@ def _attribute_message(finding: Finding, detected: bool) -> Message:
             text=f"{finding.metric} is alike in both sets.",
             params=params,
         )
+    unit = f" {finding.unit}" if finding.unit else ""
+    if finding.details["scale_of"] != "real":  # real samples are all alike: there is no unit
+        return Message(
+            id="attribute_constant",
+            text=f"{finding.metric} is {_number(finding.details['real_mean'])}{unit} in every real "
+            f"sample, and {_number(finding.details['synthetic_mean'])}{unit} in the synthetic set "
+            "on average.",
+            params=params,
+        )
     if abs(shift) < NOTABLE_EFFECT:
         return Message(
             id="attribute_shape",
@@ -194,21 +209,60 @@ def _attribute_message(finding: Finding, detected: bool) -> Message:
     return Message(
         id=f"attribute_{way}",
         text=f"{finding.metric} is {way} in the synthetic set, by {abs(shift):.2g} real standard "
-        f"deviations ({finding.details['real_mean']:.4g} → "
-        f"{finding.details['synthetic_mean']:.4g}{' ' + finding.unit if finding.unit else ''}).",
+        f"deviations ({_number(finding.details['real_mean'])} → "
+        f"{_number(finding.details['synthetic_mean'])}{unit}).",
         params=params,
     )
 
 
 def notable_drift(attributes: Sequence[Finding]) -> list[Finding]:
-    """Give the attributes whose difference is worth a sentence, the largest effect first."""
+    """Give the attributes whose difference is worth a sentence, the largest effect first.
+
+    Before all others come those that are the same in every real sample, such as the size of the
+    pictures: no effect can be larger, though in units of the pooled spread it is never above 2.
+    """
     found = [f for f in attributes if f.detected and _effect(f) >= NOTABLE_EFFECT]
-    return sorted(found, key=lambda f: (-_effect(f), f.metric))
+    return sorted(found, key=lambda f: (f.details["scale_of"] == "real", -_effect(f), f.metric))
 
 
 def explanations(attributes: Sequence[Finding]) -> tuple[Message, ...]:
     """Give the sentences on the attributes that differ, the largest effect first."""
     return tuple(f.message for f in notable_drift(attributes) if f.message is not None)
+
+
+def noted_differences(
+    real: DatasetSummary, synthetic: DatasetSummary, alpha: float
+) -> tuple[Message, ...]:
+    """Give the sentences on what decoding noted more often on one side: silent, grey, clipped.
+
+    A drift of a tenth of the samples moves no distribution far enough for Kolmogorov-Smirnov.
+    Fisher's exact test and Holm; the largest difference first, three at most.
+    """
+    from scipy.stats import fisher_exact
+
+    from ..metrics.drift.multiplicity import adjust_pvalues
+
+    names = sorted(set(real.notes) | set(synthetic.notes))
+    if not names:
+        return ()
+    counts = [(real.notes.get(name, 0), synthetic.notes.get(name, 0)) for name in names]
+    n, m = (max(side.n_used, *side.notes.values(), 1) for side in (real, synthetic))
+    p = [float(fisher_exact([[a, n - a], [b, m - b]]).pvalue) for a, b in counts]
+    found = [
+        (name, a / n, b / m)
+        for name, (a, b), q in zip(names, counts, adjust_pvalues(p, "holm"), strict=True)
+        if q <= alpha
+    ]
+    found.sort(key=lambda row: (-abs(row[2] - row[1]), row[0]))
+    return tuple(
+        Message(
+            id="noted",
+            text=f"Noted on decoding as {name!r}: {after:.1%} of the synthetic samples, "
+            f"{before:.1%} of the real ones.",
+            params={"note": name, "real": before, "synthetic": after},
+        )
+        for name, before, after in found[:MOST_NOTES]
+    )
 
 
 def _some(x: Any, limit: int, rng: np.random.Generator) -> Any:

@@ -45,6 +45,7 @@ from .explain import (
     embedding_map,
     explanations,
     galleries,
+    noted_differences,
     same_content,
 )
 from .external import plugins_of
@@ -52,7 +53,7 @@ from .plan import Part, Plan, make_plan, sample_groups
 from .preview import previews
 from .slices import class_findings, class_messages
 from .sounds import sound_findings
-from .texts import VARIETY, text_findings
+from .texts import VARIETY, text_findings, text_messages
 from .ties import TIE_METRICS
 from .utility import utility_findings
 
@@ -316,7 +317,12 @@ def run_gate(
         verdict=verdict,
         exit_code=exit_code(verdict, strict=strict),
         reasons=reasons,
-        explanations=(*class_messages(findings, parts.values()), *explanations(attributes)),
+        explanations=(
+            *class_messages(findings, parts.values()),
+            *text_messages(findings),
+            *noted_differences(summaries["real"], summaries["synthetic"], chosen.alpha),
+            *explanations(attributes),
+        ),
         findings=judged,
         real=summaries["real"],
         synthetic=summaries["synthetic"],

@@ -12,13 +12,15 @@ from .calibrate import random_rows
 from .explain import GALLERY_ITEMS, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..gate.policy import Policy
     from .plan import Part
 
 VARIETY = {"vocabulary": True, "distinct_2": True, "self_bleu": False}
 """Measures of variety, and whether more of it is more varied."""
+SAID = ("language_shares", "near_copy_share", "label_leakage")
+"""Metrics with a sentence that belongs beside the verdict, whether or not a rule judges them."""
 SHOWN_WORDS = 20
 GUESSED_FROM = 300
 """Characters of a text that its language is guessed from."""
@@ -54,6 +56,15 @@ def text_findings(
         [Finding.model_validate(f) for f in stored["findings"]],
         [Gallery.model_validate(g) for g in stored["galleries"]],
     )
+
+
+def text_messages(findings: Sequence[Finding]) -> list[Message]:
+    """Give the sentences on the texts as a set: languages, near copies, words that tell a label."""
+    return [
+        f.message
+        for f in findings
+        if f.message is not None and f.message.id == f.metric and f.metric in SAID
+    ]
 
 
 def _measured(part: Part, policy: Policy) -> tuple[list[Finding], list[Gallery]]:
@@ -228,6 +239,8 @@ def _copies(
     ):
         if share is None:
             continue
+        # Exact copies are a warning of the files' own.
+        seen = side == "real" and share.value > share.exact
         findings.append(
             Finding(
                 **shared,
@@ -239,6 +252,14 @@ def _copies(
                 gap=share.value,
                 gap_ci=Interval.of(share.interval),
                 gap_unit="share",
+                message=Message(
+                    id="near_copy_share",
+                    text=f"{share.value:.1%} of the synthetic texts are nearly a real one, "
+                    f"{share.exact:.1%} exactly.",
+                    params={"share": share.value, "exact": share.exact},
+                )
+                if seen
+                else None,
                 details={"exact": share.exact, "threshold": report.threshold},
             )
         )

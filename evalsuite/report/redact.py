@@ -151,7 +151,7 @@ def redact_comparison(comparison: Comparison, *, names: bool = True) -> Comparis
 
 def _vocabulary(result: GateResult) -> frozenset[str]:
     """Strings that a message may go on using: they name what was measured, not who is in it."""
-    known = {"real", "synthetic", "holdout", "all"}
+    known = {"real", "synthetic", "holdout", "all", *result.real.notes, *result.synthetic.notes}
     for f in result.findings:
         known.update((f.metric, f.modality, f.slice, f.encoder or "", f.unit, f.gap_unit))
     known.update(result.attributes)
@@ -160,7 +160,10 @@ def _vocabulary(result: GateResult) -> frozenset[str]:
 
 def _message(message: Message, known: frozenset[str]) -> Message:
     params = {
-        key: HIDDEN if isinstance(value, str) and value not in known else value
+        key: HIDDEN
+        # Where a gap lies is said by a list: modality, encoder, slice.
+        if isinstance(value, str) and value not in known and not known.issuperset(value.split(", "))
+        else value
         for key, value in message.params.items()
     }
     kept = message.model_copy(update={"params": params, "text": HIDDEN})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evalsuite.gate.findings import DatasetSummary, Finding, Interval, Status
+from evalsuite.gate.findings import DatasetSummary, Finding, Interval, Message, Status
 from evalsuite.gate.judge import exit_code, judge
 from evalsuite.gate.policy import Policy, parse_policy
 
@@ -112,6 +112,26 @@ def test_encoder_and_slice_select() -> None:
     assert verdict([finding(0.2, 0.3, slice="label=cat")], policy) is Status.FAIL
     assert verdict([finding(0.2, 0.3, slice="label=cat", encoder="x")], policy) is Status.ERROR
     assert verdict([finding(0.2, 0.3)], policy) is Status.ERROR
+
+
+def test_two_encoders_are_told_apart_in_the_reasons() -> None:
+    found = [finding(0.2, 0.3, encoder=name) for name in ("one", "two")]
+    _, _, reasons = judge(found, POLICY, real=data(), synthetic=data("synthetic"))
+    assert [r.message.text.partition(":")[0] for r in reasons] == ["kid (one)", "kid (two)"]
+    assert [r.message.params["slice"] for r in reasons] == ["one", "two"]
+    _, _, (alone,) = judge(found[:1], POLICY, real=data(), synthetic=data("synthetic"))
+    assert alone.message.text.startswith("kid: ")
+
+
+def test_one_warning_for_what_every_modality_says() -> None:
+    message = Message(id="labels_missing", text="No synthetic sample is of class 'c'.")
+    found = [
+        finding(0, 0, metric="label_shares", modality=m, status=Status.WARN, message=message)
+        for m in ("image", "text")
+    ]
+    rules = parse_policy("rules: [{metric: kid, tolerance: 0.1, on_missing: ignore}]")
+    _, status, reasons = judge(found, rules, real=data(), synthetic=data("synthetic"))
+    assert (status, len(reasons)) == (Status.WARN, 1)
 
 
 def test_files_are_judged_too() -> None:

@@ -108,6 +108,8 @@ def test_label_words_and_copies(tmp_path: Path, cache: FeatureCache) -> None:
     assert leak.value is not None
     assert leak.value > 0.7
     assert (found(result, "near_copy_share").value or 0) >= 10 / 80
+    # Beside the verdict, not in a table only: no distance sees either.
+    assert leak.message in result.explanations
 
 
 def test_japanese_gets_an_encoder_that_knows_it(tmp_path: Path, cache: FeatureCache) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from evalsuite.cli import _say
 from evalsuite.encoders import FeatureCache
 from evalsuite.gate.findings import GateResult, Status
 from evalsuite.gate.policy import parse_policy
@@ -79,14 +80,31 @@ def test_the_page_shows_the_classes(run: Run) -> None:
     assert {f.slice for f in hidden.findings} == {f.slice for f in run.result.findings}
 
 
-def gated(folder: Path, real: list[str | None], synthetic: list[str | None]) -> GateResult:
-    """Gate noise against noise, under labels, on raw statistics of the pictures."""
+def test_problems_that_lose_no_sample_are_said(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metadata that cannot be read leave every sample, and take all labels."""
+    side = run.result.synthetic.model_copy(update={"problems": {"bad_metadata": 1}})
+    _say(run.result.model_copy(update={"synthetic": side}), tmp_path)
+    assert f"synthetic: all {side.n_found} samples used, with notes (1 bad_metadata)" in (
+        capsys.readouterr().out
+    )
+
+
+def gated(
+    folder: Path,
+    real: list[str | None],
+    synthetic: list[str | None],
+    *,
+    shape: tuple[int, ...] = (16, 16, 3),
+) -> GateResult:
+    """Gate noise against noise, the synthetic pictures of a shape of their own, under labels."""
     rng = np.random.default_rng(0)
-    for name, labels in (("real", real), ("synthetic", synthetic)):
+    for name, labels, size in (("real", real, (16, 16, 3)), ("synthetic", synthetic, shape)):
         for i, label in enumerate(labels):
             path = folder / name / (label or "") / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+            Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(path)
     return run_gate(
         folder / "real",
         folder / "synthetic",
@@ -131,5 +149,15 @@ def test_labels_that_are_not_compared_are_said(tmp_path: Path) -> None:
     many = [f"{i % 60}" for i in range(60)]
     result = gated(tmp_path / "many", many, many)
     assert [m.id for m in result.explanations if m.id.startswith("labels")] == ["labels_too_many"]
-    result = gated(tmp_path / "none", [None] * 40, [None] * 40)
-    assert not [m for m in result.explanations if m.id.startswith("labels")]
+
+
+def test_another_size_and_no_colour_are_named_first(tmp_path: Path) -> None:
+    """All real pictures are alike in size: in their standard deviations there is no shift."""
+    result = gated(tmp_path, [None] * 40, [None] * 40, shape=(32, 32))
+    noted, height, *others = result.explanations
+    assert (noted.id, noted.params["note"]) == ("noted", "grey")
+    assert (height.id, height.params["attribute"]) == ("attribute_constant", "height")
+    assert height.text.startswith("height is 16 px in every real sample, and 32 px in")
+    assert not [m for m in others if m.id.startswith("labels")]
+    (hidden, *_) = redact_result(result).explanations
+    assert hidden.params["note"] == "grey"  # a word of ours, of nobody's data
