@@ -1085,7 +1085,16 @@ def _round(name: str, seconds: float, folder: Path, item: dict[str, Any]) -> Non
 
 
 MENDED = (
-    "result.json: an integer that no float holds (OverflowError in the page)",
+    "result.json: an integer that no float holds, and attributes whose squares are beyond all "
+    "floats (OverflowError in the page)",
+    "key of a study: an item of a set that is not in it (KeyError)",
+    "history, endpoint journal: damage that SQLite quotes in its own error (UnicodeDecodeError)",
+    "record of a sample: parents and parameters of another kind (TypeError)",
+    "cache: a segment with the right hash and other tensors (KeyError)",
+    "addresses and knobs: values that are no YAML (errors of yaml)",
+    "job of generate: NaN (ValueError)",
+    "by reading, before the fuzzer ran: sizes of 400 digits and infinite ones in the descriptions "
+    "of models, an index of a pipeline with a list for a library, empty and cut `.npz`",
 )  # fmt: skip
 """What fuzzing found and was mended, each with a test in tests/security."""
 
