@@ -354,7 +354,7 @@ def open_dataset(
         raise DataError(
             f"cannot open a {type(source).__module__}.{type(source).__name__}: give a path or a "
             "datasets.Dataset (choose one split of a DatasetDict; an IterableDataset has no random "
-            "access, so write it to Parquet first)"
+            "access, so write it to Parquet first; evalsuite.metrics measures arrays)"
         )
     if source == "":
         # As a path it would be the working directory: a variable that is not set must not pass.

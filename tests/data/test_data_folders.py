@@ -162,6 +162,8 @@ def test_nothing_there_is_an_error_that_says_what_to_do(tmp_path):
         open_dataset(tmp_path / "pipe")
     with pytest.raises(DataError, match=r"cannot open a builtins\.int"):
         open_dataset(3)
+    with pytest.raises(DataError, match=r"evalsuite\.metrics measures arrays"):
+        open_dataset([Image.new("RGB", (4, 4))])
     with pytest.raises(DataError, match="there is no"):
         open_dataset("a\0b")
 
