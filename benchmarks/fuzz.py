@@ -1129,12 +1129,16 @@ def report(seen: dict[str, dict[str, Any]]) -> str:
             f"| **all** | {total:,} | {sum(sum(i['defects'].values()) for i in seen.values()):,} "
             "| |",
             "",
-            *(["## Defects", "", *defects, ""] if defects else ["No defect was seen.", ""]),
+            *(
+                ["## Defects", "", *defects, ""]
+                if defects
+                else ["No defect was seen in these runs.", ""]
+            ),
             "## Found before, and mended",
             "",
             *(f"- {line}" for line in MENDED),
             "",
-            "A key, a cache or a learned operation is checked by its hash where it has one; the "
+            "Segments of the cache and learned operations are checked by their hash first; "
             "graphs of networks go to onnxruntime, in native code.",
             "",
             "An input's time is wall-clock time, on a machine with more work than cores.",
