@@ -393,7 +393,9 @@ def one(part: str, n: int, sample: int, home: Path) -> tuple[list[Cost], dict[st
     policy: list[str] = []
     if weights is not None:
         file = home / "policy.yaml"
-        file.write_text(f"encoders: {{image: ['inception_v3_fid@{weights}']}}\n", "utf-8")
+        settings = load_policy(None).model_dump(mode="json")
+        settings["encoders"]["image"] = [f"inception_v3_fid@{weights}"]
+        file.write_text(json.dumps(settings), "utf-8")  # JSON is YAML too
         policy = [str(file)]
         command += ["--policy", *policy]
     # The model's graph, written once on a machine, is kept; features and results are not.

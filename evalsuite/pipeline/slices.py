@@ -217,22 +217,28 @@ def _shares_said(shares: Shares, alpha: float) -> tuple[Status, Message | None]:
         )
     beyond_chance = [g for g in shares.groups if g.p_adjusted <= alpha]
     missing = [g for g in beyond_chance if not g.n_synthetic]
+    unknown = [g for g in beyond_chance if not g.n_real]
+    lacking, lost = _named([g.label for g in missing]), sum(g.real for g in missing)
+    new, share = _named([g.label for g in unknown]), sum(g.synthetic for g in unknown)
+    if missing and unknown:
+        return Status.WARN, Message(
+            id="labels_differ",
+            text=f"No synthetic sample is of class {lacking} ({lost:.1%} of the real ones), and no "
+            f"real one of class {new} ({share:.1%} of the synthetic ones). Are the labels spelt "
+            "alike?",
+            params={"real": lacking, "lost": lost, "synthetic": new, "share": share},
+        )
     if missing:
-        names = _named([g.label for g in missing])
-        share = sum(g.real for g in missing)
         return Status.WARN, Message(
             id="labels_missing",
-            text=f"No synthetic sample is of class {names}; {share:.1%} of the real samples are.",
-            params={"classes": names, "n": len(missing), "share": share},
+            text=f"No synthetic sample is of class {lacking}; {lost:.1%} of the real samples are.",
+            params={"classes": lacking, "n": len(missing), "share": lost},
         )
-    unknown = [g for g in beyond_chance if not g.n_real]
     if unknown:
-        names = _named([g.label for g in unknown])
-        share = sum(g.synthetic for g in unknown)
         return Status.WARN, Message(
             id="labels_unknown",
-            text=f"No real sample is of class {names}; {share:.1%} of the synthetic samples are.",
-            params={"classes": names, "n": len(unknown), "share": share},
+            text=f"No real sample is of class {new}; {share:.1%} of the synthetic samples are.",
+            params={"classes": new, "n": len(unknown), "share": share},
         )
     if not beyond_chance:
         return Status.INFO, None

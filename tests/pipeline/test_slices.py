@@ -13,8 +13,10 @@ from evalsuite.cli import _say
 from evalsuite.encoders import FeatureCache
 from evalsuite.gate.findings import GateResult, Status
 from evalsuite.gate.policy import parse_policy
+from evalsuite.metrics.utility.subgroups import subgroup_tests
 from evalsuite.pipeline.demo import cells, write_folder
 from evalsuite.pipeline.run import Run, run_gate
+from evalsuite.pipeline.slices import _shares_said
 from evalsuite.report import redact_result, render_html
 from evalsuite.report.i18n import Translator
 
@@ -139,6 +141,30 @@ def test_classes_that_are_spelt_differently_warn(tmp_path: Path) -> None:
     assert (reason.status, reason.message.id) == (Status.WARN, "labels_disjoint")
     assert "'0', '1'" in reason.message.text
     assert "'00', '01'" in reason.message.text
+
+
+@pytest.mark.parametrize(
+    ("real", "synthetic", "said"),
+    [
+        ("abc", "abc", None),
+        ("abc", "ab", "labels_missing"),
+        ("ab", "abc", "labels_unknown"),
+        ("abc", "abC", "labels_differ"),
+        ("abc", "ABC", "labels_disjoint"),
+        ("abc", "abb", "labels_missing"),
+        ("abc", "aaaabc", "label_more_frequent"),
+    ],
+)
+def test_what_is_said_of_labels(real: str, synthetic: str, said: str | None) -> None:
+    rows = np.random.default_rng(0).standard_normal((60, 3))
+    labels = [[side[i % len(side)] for i in range(60)] for side in (real, synthetic)]
+    shares = subgroup_tests(rows, rows[::-1], *labels, splits=1, permutations=199).shares
+    status, message = _shares_said(shares, 0.05)
+    assert (message and message.id) == said
+    assert status is (Status.WARN if said and said.startswith("labels") else Status.INFO)
+    if message is not None:
+        assert Translator("en").message(message).endswith(message.text[-12:])
+        assert Translator("ja").message(message) != message.text
 
 
 def test_labels_that_are_not_compared_are_said(tmp_path: Path) -> None:
